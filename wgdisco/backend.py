@@ -131,7 +131,7 @@ class Backend:
     keeps: ClassVar[float | None] = None
     """Seconds after which the store forgets what is not put again; None when it keeps for the lifetime given."""
     poll: ClassVar[float] = 30.0
-    """Seconds between two questions while following, for a store that cannot push (`poll` is an option of every backend)."""
+    """Seconds between two questions while following, for a store that cannot push (also an option)."""
     slow_writes: ClassVar[bool] = False
     """Whether the store limits writes, so that a longer lifetime should be chosen."""
     cache: Path | None = None  # deliberately no field: the core sets it
