@@ -1,0 +1,101 @@
+"""Order, age and clocks: the publisher's and the reader's rules (SPEC section 5).
+
+A wrong clock suspends what it produced and destroys nothing: marks above the edge of now are ignored, not deleted.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from wgdisco.audience import SKEW, Place
+from wgdisco.errors import RecordRefused
+from wgdisco.record import Record, decode_body, decode_head, verified
+
+__all__ = ["Accepted", "Mark", "Marks", "read", "stamp"]
+
+MARGIN = 1_000  # milliseconds by which a publisher stays below a reader's limit, M in SPEC section 5
+KEPT = 64  # marks a key
+
+
+@dataclass(slots=True)
+class Mark:
+    """A remembered timestamp (milliseconds) and the SHA-256 of the payload seen in each network at that time."""
+
+    issued: int
+    digests: dict[bytes, bytes] = field(default_factory=dict)
+
+
+class Marks:
+    """The remembered timestamps of one key, oldest first."""
+
+    def __init__(self, marks: Iterable[Mark] = ()) -> None:
+        self.all = sorted(marks, key=lambda mark: mark.issued)
+
+    def last(self, edge: int) -> Mark | None:
+        """The greatest mark that is not above `edge` (milliseconds)."""
+        index = bisect_right(self.all, edge, key=lambda mark: mark.issued)
+        return self.all[index - 1] if index else None
+
+    def add(self, issued: int) -> Mark:
+        """Remember a timestamp; it replaces a predecessor that is at most the skew older."""
+        predecessor = self.last(issued)
+        if predecessor is not None and predecessor.issued == issued:
+            return predecessor
+        if predecessor is not None and issued - predecessor.issued <= SKEW:
+            self.all.remove(predecessor)
+        mark = Mark(issued)
+        self.all.insert(bisect_right(self.all, issued, key=lambda mark: mark.issued), mark)
+        del self.all[:-KEPT]
+        return mark
+
+
+def stamp(marks: Marks, now: int) -> int:
+    """The publisher's next timestamp (milliseconds), added to `marks`; make them durable before it leaves."""
+    last = marks.last(now + SKEW - MARGIN)
+    issued = now if last is None else max(now, last.issued + 1)
+    marks.add(issued)
+    return issued
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A record that may be used; `equivocation` when the subject said two things at the same time (an alarm)."""
+
+    record: Record
+    equivocation: bool = False
+
+
+def read(blob: bytes, place: Place, marks: Marks, now: int) -> Accepted:
+    """Judge a blob found at a place at `now` (milliseconds), in the order of SPEC section 5; updates `marks`.
+
+    Raises RecordRefused with the reason's name. A record that is refused as `unsupported`, `malformed` in its body or
+    `expired` is marked all the same, so that it cannot be bypassed with an older one.
+    """
+    payload = verified(place.unseal(blob), place.subject)
+    head = decode_head(payload)
+    if head.subject != place.subject.raw or head.network != place.network:
+        raise RecordRefused("binding", "it speaks of another key or to another audience")
+    if head.issued > now + SKEW:
+        raise RecordRefused("future", f"issued {(head.issued - now) / 1000:.0f} s ahead of our clock")
+    equivocation = _mark(marks, head.issued, head.network, sha256(payload).digest(), now)
+    if head.must:
+        raise RecordRefused("unsupported", f"it needs {', '.join(map(ascii, head.must))}; a newer wgdisco may know it")
+    record = decode_body(head, place.subject)
+    if now > record.end + SKEW:
+        raise RecordRefused("expired", f"{(now - record.end) / 1000:.0f} s ago")
+    return Accepted(record, equivocation)
+
+
+def _mark(marks: Marks, issued: int, network: bytes, digest: bytes, now: int) -> bool:
+    """Remember what was said; whether it contradicts what was said before. Raises RecordRefused."""
+    last = marks.last(now + SKEW)
+    if last is not None and issued < last.issued:
+        raise RecordRefused("rollback", f"{(last.issued - issued) / 1000:.0f} s older than one seen before")
+    known = last.digests.get(network) if last is not None and last.issued == issued else None
+    if known is not None and known > digest:
+        raise RecordRefused("equivocation", "the same time was given to two different records")
+    marks.add(issued).digests[network] = digest
+    return known is not None and known != digest
