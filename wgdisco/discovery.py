@@ -1,0 +1,257 @@
+"""Publish, resolve, follow: ask every store at once, verify, keep the freshest.
+
+A store can withhold; it can never forge, roll back, redirect or read. So every value of every store is judged by the
+reader's rules first (freshness.py), and only then the greatest `issued` wins; an absent answer never beats one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from wgdisco.audience import Place
+from wgdisco.backend import Slot
+from wgdisco.errors import NotFound, RecordRefused, StoreError, WgdiscoError
+from wgdisco.freshness import Accepted, Marks, read
+from wgdisco.keys import PublicKey
+from wgdisco.record import Record
+from wgdisco.store import Store
+
+__all__ = ["Answer", "Deposit", "Finding", "Memory", "Outcome", "follow", "publish", "resolve", "slot_of"]
+
+PUTS_AT_ONCE = 16  # of one store
+SETTLE = 1.0  # seconds to wait for something newer after the first record was found
+
+
+class Memory(Protocol):
+    """Where the marks of other keys are kept; `State` is one, and remembers them over a restart."""
+
+    def marks(self, subject: PublicKey) -> Marks:
+        """The marks of one key."""
+
+    def remember(self, subject: PublicKey, marks: Marks) -> None:
+        """Keep them."""
+
+
+@dataclass(frozen=True)
+class Deposit:
+    """One blob for one slot, to be kept for `lifetime` seconds."""
+
+    slot: Slot
+    blob: bytes
+    lifetime: int
+
+
+@dataclass
+class Outcome:
+    """What one store did with the deposits: how many it stored, how long that took, and its last error."""
+
+    backend: str
+    stored: int = 0
+    asked: int = 0
+    seconds: float = 0.0
+    error: WgdiscoError | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything was stored."""
+        return self.stored == self.asked
+
+
+@dataclass
+class Answer:
+    """What one store answered for one subject: accepted issues, reasons of refusal, and its error if it failed."""
+
+    backend: str
+    accepted: list[int] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    error: WgdiscoError | None = None
+    done: bool = False
+
+    def __str__(self) -> str:
+        refused = ", ".join(f"{count} {reason}" for reason, count in sorted(self.refused.items()))
+        parts = [f"{len(self.accepted)} accepted"] if self.accepted else []
+        parts += [f"refused: {refused}"] if refused else []
+        if self.error is not None:
+            parts += [str(self.error).removeprefix(f"{self.backend}: ")]
+        elif not self.done:
+            parts += ["no answer yet"]
+        return f"{self.backend}: {'; '.join(parts) or 'nothing there'}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A record, the store that gave it first, its place, and the bytes it came in (to be put again elsewhere)."""
+
+    record: Record
+    backend: str
+    place: Place
+    blob: bytes
+    equivocation: bool = False
+
+
+def slot_of(place: Place) -> Slot:
+    """The slot of a place, for reading."""
+    return Slot(place.id, place.text, place.public)
+
+
+async def publish(stores: Sequence[Store], deposits: Mapping[str, Sequence[Deposit]]) -> list[Outcome]:
+    """Put each store's deposits (by the store's name) into it, all at once; an outcome for each, never an error."""
+    return list(await asyncio.gather(*(_deposit(store, deposits[store.name]) for store in stores)))
+
+
+async def _deposit(store: Store, deposits: Sequence[Deposit]) -> Outcome:
+    outcome, start, limit = Outcome(store.name, asked=len(deposits)), time.monotonic(), asyncio.Semaphore(PUTS_AT_ONCE)
+
+    async def one(deposit: Deposit) -> None:
+        async with limit:
+            # a store that hung once is not waited for a hundred times
+            if isinstance(outcome.error, StoreError) and isinstance(outcome.error.__cause__, TimeoutError):
+                return
+            try:
+                await store.put(deposit.slot, deposit.blob, deposit.lifetime)
+                outcome.stored += 1
+            except WgdiscoError as error:
+                outcome.error = error
+
+    await asyncio.gather(*(one(deposit) for deposit in deposits))
+    outcome.seconds = time.monotonic() - start
+    return outcome
+
+
+class Search:
+    """One subject looked for in several stores: judges every value once and keeps the freshest finding.
+
+    `places` come with the narrowest audience first.
+    """
+
+    def __init__(self, places: Iterable[Place], memory: Memory, clock: Callable[[], int]) -> None:
+        self.places = {place.id: place for place in places}
+        self.networks = list(dict.fromkeys(place.network for place in self.places.values()))
+        self.slots = [slot_of(place) for place in self.places.values()]
+        self.memory, self.clock = memory, clock
+        self.best: Finding | None = None
+        self.answers: dict[str, Answer] = {}
+        self._verdicts: dict[tuple[bytes, bytes], Accepted | RecordRefused] = {}
+
+    def judge(self, backend: str, slot: Slot, values: Iterable[bytes]) -> bool:
+        """Judge what a store holds in a slot; whether that brought a fresher finding."""
+        answer, place = self.answers.setdefault(backend, Answer(backend)), self.places.get(slot.id)
+        if place is None:
+            return False
+        fresher = False
+        for blob in values:
+            verdict = self._verdict(blob, place)
+            if isinstance(verdict, RecordRefused):
+                answer.refused[verdict.reason] += 1
+                continue
+            answer.accepted.append(verdict.record.issued)
+            if self.best is None or self._rank(verdict.record) > self._rank(self.best.record) or verdict.equivocation:
+                self.best = Finding(verdict.record, backend, place, blob, verdict.equivocation)
+                fresher = True
+        return fresher
+
+    def _rank(self, record: Record) -> tuple[int, int]:
+        # what was said at the same time to fewer readers says more
+        return record.issued, -self.networks.index(record.network)
+
+    def _verdict(self, blob: bytes, place: Place) -> Accepted | RecordRefused:
+        key = (place.id, blob)
+        if key not in self._verdicts:
+            marks = self.memory.marks(place.subject)
+            try:
+                self._verdicts[key] = read(blob, place, marks, self.clock())
+            except RecordRefused as refused:
+                self._verdicts[key] = refused
+            self.memory.remember(place.subject, marks)
+        return self._verdicts[key]
+
+
+async def resolve(
+    stores: Sequence[Store],
+    places: Iterable[Place],
+    memory: Memory,
+    clock: Callable[[], int],
+    settle: float | None = SETTLE,
+) -> Search:
+    """Ask every store for every place at once and return when all have answered, failed or passed their deadline.
+
+    After the first record was found the others get `settle` seconds to show a fresher one (None: their whole
+    deadline). The caller reads `best` and `answers`; nothing found is not an error here.
+    """
+    search = Search(places, memory, clock)
+    for store in stores:
+        search.answers[store.name] = Answer(store.name)
+    found = asyncio.Event()
+
+    async def ask(store: Store) -> None:
+        answer, start = search.answers[store.name], time.monotonic()
+        try:
+            async with aclosing(store.fetch(search.slots)) as answers:
+                async for slot, values in answers:
+                    search.judge(store.name, slot, values)
+                    if search.best is not None:
+                        found.set()
+        except WgdiscoError as error:
+            answer.error = error
+        answer.seconds, answer.done = time.monotonic() - start, True
+
+    tasks = {asyncio.ensure_future(ask(store)) for store in stores}
+    waiting = asyncio.ensure_future(found.wait())
+    try:
+        pending = set(tasks)
+        while pending and not found.is_set():
+            done, _ = await asyncio.wait({*pending, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            pending -= done
+        if pending:
+            await asyncio.wait(pending, timeout=settle)
+    finally:
+        for task in (*tasks, waiting):
+            task.cancel()
+        await asyncio.gather(*tasks, waiting, return_exceptions=True)
+    return search
+
+
+def require(search: Search, subject: PublicKey, hint: str = "") -> Finding:
+    """The best finding; raises NotFound or, when no store answered at all, StoreError, with every store's reason."""
+    if search.best is not None:
+        return search.best
+    reasons = "".join(f"\n  {answer}" for answer in search.answers.values())
+    if all(answer.error is not None for answer in search.answers.values()):
+        raise StoreError(f"no backend answered:{reasons}")
+    raise NotFound(f"no valid record of {subject.short}:{reasons}{hint}")
+
+
+async def follow(
+    stores: Sequence[Store], slots: Sequence[Slot], failed: Callable[[str, WgdiscoError], None]
+) -> AsyncGenerator[tuple[str, Slot, list[bytes]], None]:
+    """What the stores hold in the slots, now and at every change, each with the store's name; never ends by itself.
+
+    A store that fails is reported through `failed`, left alone as its back-off says, and followed again.
+    """
+    changes: asyncio.Queue[tuple[str, Slot, list[bytes]]] = asyncio.Queue(maxsize=64)
+
+    async def pump(store: Store) -> None:
+        while True:
+            try:
+                async with aclosing(store.follow(slots)) as answers:
+                    async for slot, values in answers:
+                        await changes.put((store.name, slot, values))
+            except WgdiscoError as error:
+                failed(store.name, error)
+            await asyncio.sleep(store.rests)
+
+    pumps = [asyncio.ensure_future(pump(store)) for store in stores]
+    try:
+        while True:
+            yield await changes.get()
+    finally:
+        for task in pumps:
+            task.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)

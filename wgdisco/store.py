@@ -1,0 +1,208 @@
+"""The boundary around one backend: deadline, size, back-off, and whatever its code raises.
+
+A plugin is foreign code: it may hang, flood, swallow its cancellation or call sys.exit. Every call runs in a task of
+its own that is left behind when its deadline has passed, so that no store holds up another one or the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from wgdisco.backend import Backend, Slot
+from wgdisco.errors import MissingExtra, RetryLater, StoreError, UsageError, WgdiscoError
+
+__all__ = ["Store"]
+
+DEADLINE = 5.0  # seconds a call may take
+GRACE = 0.2  # seconds a cancelled call gets to clean up before it is left behind
+BIGGEST = 681  # bytes of a value
+VALUES = 16  # taken from one slot
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0  # seconds of back-off after failures
+
+T = TypeVar("T")
+
+
+class Store:
+    """One backend behind its boundary: opened at the first use, every error a StoreError that begins with its name."""
+
+    def __init__(self, backend: Backend, deadline: float = DEADLINE) -> None:
+        """Take an unopened backend; `deadline` in seconds for each call, opening included."""
+        self.backend = backend
+        self.deadline = getattr(backend, "deadline", deadline)
+        self.failures = 0
+        self.resume = 0.0
+        self._opening: asyncio.Task[None] | None = None
+        self._strays: set[asyncio.Task[Any]] = set()
+
+    @property
+    def name(self) -> str:
+        """The backend's name."""
+        return self.backend.name
+
+    @property
+    def rests(self) -> float:
+        """Seconds for which this store is left alone after failures; 0 when it may be asked."""
+        return max(0.0, self.resume - time.monotonic())
+
+    async def put(self, slot: Slot, blob: bytes, lifetime: int) -> None:
+        """Store a blob; raises StoreError."""
+        await self._call(lambda: self.backend.put(slot, blob, lifetime))
+
+    async def remove(self, slot: Slot) -> None:
+        """Remove what we stored; raises StoreError."""
+        await self._call(lambda: self.backend.remove(slot))
+
+    async def fetch(self, slots: Sequence[Slot]) -> AsyncGenerator[tuple[Slot, list[bytes]], None]:
+        """Each slot with its values, as they arrive within the deadline; raises StoreError after what did arrive."""
+        async with aclosing(self._stream(lambda: self.backend.fetch(slots), self.deadline)) as answers:
+            async for answer in answers:
+                yield answer
+        self._succeeded()
+
+    async def follow(self, slots: Sequence[Slot]) -> AsyncGenerator[tuple[Slot, list[bytes]], None]:
+        """Each slot with its values, now and at every change; raises StoreError when the store fails."""
+        async with aclosing(self._stream(lambda: self.backend.follow(slots), None)) as answers:
+            async for answer in answers:
+                self._succeeded()
+                yield answer
+        raise self._failed(ConnectionError("the watch ended"))
+
+    async def close(self) -> None:
+        """Close the backend, at most within the grace; never raises."""
+        if self._opening is not None:
+            self._opening.cancel()
+            closing = asyncio.ensure_future(self._guard(self.backend.close()))
+            await asyncio.wait({closing}, timeout=1.0)
+            self._leave(closing)
+        if self._strays:
+            await asyncio.wait(self._strays, timeout=GRACE)
+
+    async def _ready(self) -> None:
+        if self._opening is None or (self._opening.done() and self._broken(self._opening)):
+            self._opening = asyncio.ensure_future(self._open(again=self._opening is not None))
+            self._opening.add_done_callback(_retrieve)
+        await asyncio.shield(self._opening)
+
+    async def _open(self, *, again: bool) -> None:
+        if again:
+            await self._guard(self.backend.close())
+        await self._guard(self.backend.open())
+
+    @staticmethod
+    def _broken(task: asyncio.Task[None]) -> bool:
+        return task.cancelled() or task.exception() is not None
+
+    async def _call(self, operation: Any) -> None:
+        async def work() -> None:
+            await self._ready()
+            await self._guard(operation())
+
+        await self._within(work(), self.deadline)
+        self._succeeded()
+
+    async def _within(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
+        """Run work in a task of its own; after the deadline it is cancelled and, if need be, left behind."""
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({task}, timeout=seconds)
+            if not task.done():
+                raise self._failed(TimeoutError(f"no answer within {seconds:g} s"))
+            try:
+                return task.result()
+            except Exception as error:
+                raise self._failed(error) from error
+        finally:
+            self._leave(task)
+
+    async def _stream(self, start: Any, seconds: float | None) -> AsyncGenerator[tuple[Slot, list[bytes]], None]:
+        """What a generator of the backend yields, read in a task of its own, cut to size."""
+        answers: asyncio.Queue[tuple[Slot, list[bytes]] | Exception | None] = asyncio.Queue(maxsize=VALUES)
+
+        async def pump() -> None:
+            try:
+                await self._ready()
+                await self._guard(_forward(start(), answers))
+                await answers.put(None)
+            except Exception as error:  # noqa: BLE001 - raised in the task that reads
+                await answers.put(error)
+
+        task = asyncio.ensure_future(pump())
+        end = None if seconds is None else time.monotonic() + seconds
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(None if end is None else end - time.monotonic()):
+                        answer = await answers.get()
+                except TimeoutError:
+                    raise self._failed(TimeoutError(f"no answer within {seconds:g} s")) from None
+                if answer is None:
+                    return
+                if isinstance(answer, Exception):
+                    raise self._failed(answer) from answer
+                yield answer[0], bounded(answer[1])
+        finally:
+            self._leave(task)
+
+    async def _guard(self, work: Any) -> None:
+        """Await foreign code; SystemExit and its like become ordinary errors, or they would end the event loop."""
+        try:
+            await work
+        except (Exception, asyncio.CancelledError):
+            raise
+        except BaseException as error:
+            raise RuntimeError(f"the plugin raised {type(error).__name__}") from error
+
+    def _leave(self, task: asyncio.Task[Any]) -> None:
+        if not task.done():
+            task.cancel()
+            self._strays.add(task)
+            task.add_done_callback(self._strays.discard)
+            task.add_done_callback(_retrieve)
+
+    def _succeeded(self) -> None:
+        self.failures, self.resume = 0, 0.0
+
+    def _failed(self, error: Exception) -> WgdiscoError:
+        """The error with the backend's name, and how long to leave the store alone."""
+        self.failures += 1
+        pause = min(FIRST_PAUSE * 2 ** (self.failures - 1), LONGEST_PAUSE)
+        if isinstance(error, RetryLater):
+            pause = max(pause, error.seconds)
+        self.resume = time.monotonic() + pause
+        if isinstance(error, ModuleNotFoundError):
+            return MissingExtra(
+                f"{self.name}: needs {error.name!r}; install it with: pip install 'wgdisco[{self.name}]'"
+            )
+        if isinstance(error, UsageError):
+            return type(error)(_prefixed(self.name, str(error)))
+        return StoreError(_prefixed(self.name, str(error) or type(error).__name__))
+
+
+def _prefixed(name: str, text: str) -> str:
+    return text if text.startswith(f"{name}: ") else f"{name}: {text}"
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+async def _forward(source: AsyncIterator[tuple[Slot, list[bytes]]], sink: asyncio.Queue[Any]) -> None:
+    async for answer in source:
+        await sink.put(answer)
+
+
+def bounded(values: Sequence[bytes]) -> list[bytes]:
+    """At most 16 different values of a slot, chosen at random beyond that, so that nobody can flood the others out.
+
+    What is longer than a record can be is cut one byte above that, and so still refused by the reader as `size`.
+    """
+    unique = list(
+        {bytes(value[: BIGGEST + 1]) for value in values if isinstance(value, bytes | bytearray | memoryview)}
+    )
+    return unique if len(unique) <= VALUES else random.sample(unique, VALUES)
