@@ -16,7 +16,7 @@ from nacl.exceptions import CryptoError
 from wgdisco.errors import RecordRefused, UsageError
 from wgdisco.keys import PrivateKey, PublicKey, blind
 
-__all__ = ["Audience", "Place", "Scope"]
+__all__ = ["Audience", "Place", "Scope", "sealed_size", "union"]
 
 DAY = 86400  # seconds of a period
 SKEW = 300_000  # milliseconds of tolerated clock skew, W in SPEC section 5
@@ -162,6 +162,12 @@ class Place:
         if len(padded) not in PADDED or statement[-1:] != b"\x80":
             raise RecordRefused("malformed", "its padding is wrong")
         return statement[:-1]
+
+
+def sealed_size(statement: int) -> int:
+    """The bytes of the blob that a statement of so many bytes becomes; more than any store takes if it does not fit."""
+    padded = next((size for size in PADDED if statement < size), 1 << 16)
+    return 1 + NONCE + padded + 16
 
 
 def union(places: Iterable[Place]) -> list[Place]:

@@ -1,0 +1,90 @@
+"""The command line: finds the command, runs it, and turns every error into one message and an exit code.
+
+Only the module of the command that was typed is imported, so that `wgdisco --help` stays as fast as Python itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "publish": "sign where this node can be reached and store it",
+    "resolve": "find the record of a public key and verify it",
+    "connect": "find a peer, punch through and return at the handshake",
+    "endpoints": "where am I, and what does my NAT allow",
+    "backends": "the stores there are, and their options",
+    "check": "try everything once: interface, keys, STUN, every backend",
+    "inspect": "decode a blob as a store keeps it",
+    "genkey": "make the secret of a network",
+    "dht-node": "run a storing node of the DHT",
+}
+EPILOG = """exit codes: 0 done, 1 no valid record or no handshake, 2 usage or configuration,
+3 no backend answered or stored, 4 interface or key not accessible, 70 bug
+`wgdisco COMMAND --help` shows the options of a command"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    name = words[0] if words else ""
+    if name in COMMANDS:
+        return _run(name, words[1:])
+    parser = _overview()
+    if name in ("-V", "--version"):
+        from wgdisco import __version__
+
+        print(f"wgdisco {__version__}")
+        return 0
+    if name in ("", "-h", "--help", "help"):
+        parser.print_help()
+        return 0
+    close = difflib.get_close_matches(name, COMMANDS, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"expected one of: {', '.join(COMMANDS)}"
+    print(f"wgdisco: unknown command {name!r}; {hint}", file=sys.stderr)
+    return 2
+
+
+def _overview() -> argparse.ArgumentParser:
+    """The parser that prints the overview; commands are parsed by their own."""
+    parser = argparse.ArgumentParser(
+        prog="wgdisco",
+        description="WireGuard peers find each other: the public key is the address.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-V", "--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, text in COMMANDS.items():
+        commands.add_parser(name, help=text)
+    return parser
+
+
+def _run(name: str, words: Sequence[str]) -> int:
+    command = importlib.import_module(f"wgdisco.cli.{name.replace('-', '_')}")
+    parser = argparse.ArgumentParser(
+        prog=f"wgdisco {name}", description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.configure(parser)
+    return _guarded(command, parser.parse_args(words))
+
+
+def _guarded(command: ModuleType, options: argparse.Namespace) -> int:
+    from wgdisco.errors import WgdiscoError
+
+    try:
+        return int(command.run(options))
+    except WgdiscoError as error:
+        print(f"wgdisco: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone, as `head` does
+        return 0

@@ -1,0 +1,196 @@
+"""From a fresh record to a handshake: what to send when, and when to leave a peer alone.
+
+Two WireGuard peers that initiate at once lose both handshakes and wait 5 s or more for the next try. So one side
+initiates: the one that the other cannot reach because its mapping depends on the destination, else the smaller key. The
+other opens its NAT with punches from WireGuard's port and sets no endpoint, since WireGuard learns it from the
+handshake; after a while of silence it initiates too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from wgdisco.device import Change, Device, LiveSession, Peer
+from wgdisco.endpoint import Endpoint
+from wgdisco.keys import PublicKey
+from wgdisco.record import Candidate, Kind
+
+__all__ = ["LIVE", "Attempt", "Link", "impossible", "initiates", "live", "order"]
+
+LIVE = 135.0  # seconds after a handshake in which a session carries data without doubt (REKEY_AFTER_TIME and a try)
+KEEPALIVE = 25  # seconds; below the 30 s after which a NAT forgets an unanswered mapping
+SILENCE = 1.5  # seconds the passive side waits before it initiates too
+PATIENCE = 1.0  # seconds for one candidate before the next is tried
+PUNCH_TTLS = (2, 3, 4, 5, 6)  # hops, rising: enough to pass our own NATs, too few to arrive and move a mapping there
+FULL_TTL = 64
+PUNCH_PAUSE = 0.25  # seconds between two sweeps; full-TTL punches go at most twice a second
+GLANCE = 0.03  # seconds between two looks at the interface
+ENDPOINT_DEPENDENT = ("address-dependent", "address-and-port-dependent")
+UNKNOWN = ("unknown", "unknown")
+
+
+class Port(Protocol):
+    """What punches leave by: the raw socket on WireGuard's own port."""
+
+    def send(self, payload: bytes, endpoint: Endpoint, ttl: int | None = None) -> None:
+        """Send one datagram from WireGuard's port; `ttl` in hops."""
+
+
+def live(peer: Peer, now: float) -> bool:
+    """Whether the session is live as of `now` (unix seconds): its last handshake is younger than 135 s."""
+    return peer.handshake > 0 and now - peer.handshake < LIVE
+
+
+def initiates(ours: PublicKey, theirs: PublicKey, our_nat: Sequence[str], their_nat: Sequence[str]) -> bool:
+    """Whether we start the handshake; `…_nat` are mapping and filtering in RFC 5780's names."""
+    our_hard, their_hard = our_nat[0] in ENDPOINT_DEPENDENT, their_nat[0] in ENDPOINT_DEPENDENT
+    return our_hard if our_hard != their_hard else ours < theirs
+
+
+def impossible(our_nat: Sequence[str], their_nat: Sequence[str]) -> str | None:
+    """Why these two NATs cannot be punched through, or None when they can or it is not known."""
+    sides = (("ours", our_nat, their_nat), ("theirs", their_nat, our_nat))
+    for whose, (mapping, _), (other_mapping, other_filtering) in sides:
+        if mapping not in ENDPOINT_DEPENDENT:
+            continue
+        if other_mapping in ENDPOINT_DEPENDENT:
+            return "both NATs give every destination another port (symmetric), so neither side can say where it will be"
+        if other_filtering == "address-and-port-dependent":
+            return (
+                f"one NAT ({whose}) gives every destination another port (symmetric) and the other one lets in only "
+                "the exact address and port it sent to"
+            )
+    return None
+
+
+def order(candidates: Sequence[Candidate], ours: Sequence[Candidate], last: Endpoint | None = None) -> list[Candidate]:
+    """Candidates in the order of trying: what worked last, the same LAN if both are behind one NAT, then the rest."""
+    reflexive = {each.endpoint.address for each in ours if each.kind is not Kind.HOST}
+    same_nat = any(each.kind is not Kind.HOST and each.endpoint.address in reflexive for each in candidates)
+
+    def rank(candidate: Candidate) -> tuple[bool, bool]:
+        inner = candidate.kind is Kind.HOST and candidate.endpoint.address.is_private
+        return candidate.endpoint != last, inner != same_nat
+
+    return sorted(candidates, key=rank)
+
+
+@dataclass
+class Link:
+    """One peer of one interface: the few things connecting does to it, each announced through `echo`."""
+
+    device: Device
+    port: Port | None
+    key: PublicKey
+    echo: Callable[[str], None]
+    behind_nat: bool = True
+
+    def __post_init__(self) -> None:
+        self.before = self.read()
+        self.started = time.time()
+
+    def read(self) -> Peer:
+        """The peer as it is now; raises KeyError when it was removed."""
+        return self.device.read().peers[self.key]
+
+    def connected(self) -> bool:
+        """Whether a handshake has come about since we began."""
+        peer = self.read()
+        return peer.handshake > max(self.before.handshake, self.started - 1.0)
+
+    async def handshake(self, seconds: float) -> bool:
+        """Wait up to `seconds` for a handshake."""
+        end = time.monotonic() + seconds
+        while not self.connected():
+            if time.monotonic() >= end:
+                return False
+            await asyncio.sleep(GLANCE)
+        return True
+
+    def fire(self, endpoint: Endpoint) -> None:
+        """Make WireGuard send a handshake initiation to `endpoint` now; does nothing to a live session."""
+        peer = self.read()
+        if live(peer, time.time()) or self.connected():
+            return
+        keepalive = self.before.keepalive or KEEPALIVE
+        where = f"peer {self.key.short} endpoint {endpoint.short}"
+        self.echo(f"wg set {self.device.name} {where} persistent-keepalive {keepalive}")
+        if peer.endpoint is None:
+            # a keepalive that goes from 0 to n sends at once, as long as nothing is being tried elsewhere
+            rearm = [Change(self.key, keepalive=0)] if peer.keepalive else []
+            self.device.update([*rearm, Change(self.key, endpoint, keepalive)])
+            return
+        with suppress(LiveSession):
+            self.device.restart_peer(self.key, endpoint, keepalive, since=self.before)
+
+    def punch(self, endpoint: Endpoint, ttl: int) -> None:
+        """Send a STUN binding indication, which WireGuard ignores and no server answers (RFC 8489 section 5)."""
+        if self.port is not None:
+            with suppress(OSError):
+                self.port.send(b"\x00\x11\x00\x00\x21\x12\xa4\x42" + os.urandom(12), endpoint, ttl)
+
+    def settle(self) -> None:
+        """After the handshake: put the user's keepalive back; 25 s stays only where it was unset and a NAT needs it."""
+        wanted = self.before.keepalive or (KEEPALIVE if self.behind_nat else 0)
+        if self.read().keepalive != wanted:
+            self.echo(f"wg set {self.device.name} peer {self.key.short} persistent-keepalive {wanted}")
+            self.device.update([Change(self.key, keepalive=wanted)])
+
+    def restore(self) -> None:
+        """Without a handshake: put back the keepalive, and the endpoint if there was one."""
+        peer = self.read()
+        if (peer.endpoint, peer.keepalive) != (self.before.endpoint, self.before.keepalive):
+            self.device.update([Change(self.key, self.before.endpoint, self.before.keepalive)])
+
+
+class Attempt:
+    """Trying the candidates of one record until the handshake, or until the caller cancels it for a newer record."""
+
+    def __init__(self, link: Link, candidates: Sequence[Candidate], *, initiate: bool) -> None:
+        """Take the candidates in the order of trying, and which part is ours."""
+        self.link, self.candidates, self.initiate = link, [each.endpoint for each in candidates], initiate
+        self.fired: dict[Endpoint, int] = {}
+
+    async def run(self) -> None:
+        """Return at the handshake; otherwise go on, slower and slower, until cancelled."""
+        punching = asyncio.ensure_future(self._punch())
+        try:
+            if self.initiate or not await self.link.handshake(SILENCE):
+                await self._rounds()
+        finally:
+            punching.cancel()
+            await asyncio.gather(punching, return_exceptions=True)
+
+    async def _rounds(self) -> None:
+        """One candidate after the other; the pause is uneven, so that two sides that both try do not stay in step."""
+        patience = PATIENCE
+        while True:
+            for endpoint in self.candidates:
+                self.fired[endpoint] = self.fired.get(endpoint, 0) + 1
+                self.link.fire(endpoint)
+                if await self.link.handshake(patience * random.uniform(0.9, 1.4)):  # noqa: S311 - no secret
+                    return
+            if not self.candidates and await self.link.handshake(PATIENCE):
+                return
+            if sum(self.fired.values()) > 20:
+                patience = min(patience * 1.5, 60.0)
+
+    async def _punch(self) -> None:
+        """Open our NAT towards every candidate: with few hops first, then all the way."""
+        for ttl in PUNCH_TTLS:
+            for endpoint in self.candidates:
+                self.link.punch(endpoint, ttl)
+            await asyncio.sleep(PUNCH_PAUSE)
+        pause = 0.5 * max(1, len(self.candidates))
+        while True:
+            for endpoint in self.candidates:
+                self.link.punch(endpoint, FULL_TTL)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.2, 20.0)
