@@ -10,16 +10,17 @@ import asyncio
 import base64
 import binascii
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 from wgdisco.errors import ConfigError, RetryLater
 
-__all__ = ["Backend", "RetryLater", "Secret", "Slot", "from_text", "to_text"]
+__all__ = ["Backend", "RetryLater", "Secret", "Slot", "from_text", "ordinary", "to_text"]
 
+T = TypeVar("T")
 TEXT_PREFIX = "wgd1."
 AT_ONCE = 16  # requests one backend has under way
 
@@ -39,6 +40,16 @@ def from_text(text: str) -> bytes | None:
     except (binascii.Error, ValueError):
         return None
     return blob if to_text(blob) == text else None
+
+
+async def ordinary(work: Awaitable[T]) -> T:
+    """Await foreign code; SystemExit and its like become ordinary errors, or they would end the event loop."""
+    try:
+        return await work
+    except (Exception, asyncio.CancelledError):
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"the plugin raised {type(error).__name__}") from error
 
 
 def _cannot_sign(seq: int, value: bytes) -> bytes:
@@ -173,7 +184,7 @@ class Backend:
 
         async def one(slot: Slot) -> tuple[Slot, list[bytes]]:
             async with limit:
-                return slot, await self.get(slot)
+                return slot, await ordinary(self.get(slot))
 
         tasks = [asyncio.ensure_future(one(slot)) for slot in slots]
         failed: Exception | None = None
@@ -195,23 +206,33 @@ class Backend:
 
         The default follows by `watch` where a backend has one of its own, else it polls all slots with `fetch`.
         """
-        if type(self).watch is Backend.watch:
-            before: dict[bytes, list[bytes]] = {}
-            while True:
-                async with aclosing(self.fetch(slots)) as answers:
-                    async for slot, values in answers:
-                        if before.get(slot.id) != sorted(values):
-                            before[slot.id] = sorted(values)
-                            yield slot, values
-                await asyncio.sleep(self.poll)
+        merged = self._polled(slots) if type(self).watch is Backend.watch else self._watched(slots)
+        async with aclosing(merged):
+            async for change in merged:
+                yield change
+
+    async def _polled(self, slots: Sequence[Slot]) -> AsyncGenerator[tuple[Slot, list[bytes]], None]:
+        before: dict[bytes, list[bytes]] = {}
+        while True:
+            async with aclosing(self.fetch(slots)) as answers:
+                async for slot, values in answers:
+                    if before.get(slot.id) != sorted(values):
+                        before[slot.id] = sorted(values)
+                        yield slot, values
+            await asyncio.sleep(self.poll)
+
+    async def _watched(self, slots: Sequence[Slot]) -> AsyncGenerator[tuple[Slot, list[bytes]], None]:
         changes: asyncio.Queue[tuple[Slot, list[bytes]] | Exception] = asyncio.Queue(maxsize=AT_ONCE)
+
+        async def forward(slot: Slot) -> None:
+            async with aclosing(self.watch(slot)) as answers:
+                async for values in answers:
+                    await changes.put((slot, values))
 
         async def pump(slot: Slot) -> None:
             try:
-                async with aclosing(self.watch(slot)) as answers:
-                    async for values in answers:
-                        await changes.put((slot, values))
-                raise ConnectionError(f"the watch of backend {self.name!r} ended")
+                await ordinary(forward(slot))
+                raise ConnectionError(f"the watch of backend {self.name!r} ended")  # noqa: TRY301 - raised for the same handler
             except Exception as error:  # noqa: BLE001 - raised below, in the task that follows
                 await changes.put(error)
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from wgdisco.backend import Backend, Slot
+from wgdisco.backend import Backend, Slot, ordinary
 from wgdisco.errors import MissingExtra, RetryLater, StoreError, UsageError, WgdiscoError
 
 __all__ = ["Store"]
@@ -76,7 +76,7 @@ class Store:
         """Close the backend, at most within the grace; never raises."""
         if self._opening is not None:
             self._opening.cancel()
-            closing = asyncio.ensure_future(self._guard(self.backend.close()))
+            closing = asyncio.ensure_future(ordinary(self.backend.close()))
             await asyncio.wait({closing}, timeout=1.0)
             self._leave(closing)
         if self._strays:
@@ -90,8 +90,8 @@ class Store:
 
     async def _open(self, *, again: bool) -> None:
         if again:
-            await self._guard(self.backend.close())
-        await self._guard(self.backend.open())
+            await ordinary(self.backend.close())
+        await ordinary(self.backend.open())
 
     @staticmethod
     def _broken(task: asyncio.Task[None]) -> bool:
@@ -100,7 +100,7 @@ class Store:
     async def _call(self, operation: Any) -> None:
         async def work() -> None:
             await self._ready()
-            await self._guard(operation())
+            await ordinary(operation())
 
         await self._within(work(), self.deadline)
         self._succeeded()
@@ -126,7 +126,7 @@ class Store:
         async def pump() -> None:
             try:
                 await self._ready()
-                await self._guard(_forward(start(), answers))
+                await ordinary(_forward(start(), answers))
                 await answers.put(None)
             except Exception as error:  # noqa: BLE001 - raised in the task that reads
                 await answers.put(error)
@@ -147,15 +147,6 @@ class Store:
                 yield answer[0], bounded(answer[1])
         finally:
             self._leave(task)
-
-    async def _guard(self, work: Any) -> None:
-        """Await foreign code; SystemExit and its like become ordinary errors, or they would end the event loop."""
-        try:
-            await work
-        except (Exception, asyncio.CancelledError):
-            raise
-        except BaseException as error:
-            raise RuntimeError(f"the plugin raised {type(error).__name__}") from error
 
     def _leave(self, task: asyncio.Task[Any]) -> None:
         if not task.done():
