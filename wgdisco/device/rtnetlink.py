@@ -1,0 +1,154 @@
+"""A small rtnetlink: links, addresses and route lookups of this network namespace (rtnetlink(7)).
+
+pyroute2 does all of this too, but importing it takes longer than the whole of `wgdisco endpoints`; we need three
+questions, and the kernel answers each of them at once.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import NamedTuple, Self
+
+from wgdisco.endpoint import Address
+
+__all__ = ["Held", "Link", "RouteNetlink", "attributes", "pack_attribute"]
+
+HEADER = struct.Struct("=IHHII")
+LINK = struct.Struct("=BxHiII")
+ADDRESS = struct.Struct("=BBBBI")
+REQUEST, DUMP = 0x1, 0x300
+DONE, ERROR = 3, 2
+DUMP_INTERRUPTED = 0x10
+GET_LINK, GET_ADDRESS = 18, 22
+IFLA_IFNAME, IFLA_MASTER, IFLA_LINKINFO, IFLA_INFO_KIND = 3, 10, 18, 1
+IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
+ANSWER_WITHIN = 2.0  # seconds; the kernel answers before sendto() returns, this only guards against a bug of ours
+
+
+class Link(NamedTuple):
+    """A network interface: `kind` is what `ip -d link` calls it ("" for hardware), `master` the bridge's index or 0."""
+
+    index: int
+    name: str
+    flags: int
+    kind: str
+    master: int
+
+
+class Held(NamedTuple):
+    """An address that an interface holds, with the flags of if_addr.h and its scope (0: global)."""
+
+    address: Address
+    index: int
+    flags: int
+    scope: int
+
+
+def pack_attribute(name: int, value: bytes) -> bytes:
+    """One attribute, padded to four bytes."""
+    return struct.pack("=HH", 4 + len(value), name) + value + bytes(-len(value) % 4)
+
+
+def attributes(data: bytes) -> dict[int, bytes]:
+    """The attributes in `data` by number (flag bits removed); of several equal ones the last."""
+    found, position = {}, 0
+    while position + 4 <= len(data):
+        size, name = struct.unpack_from("=HH", data, position)
+        if size < 4:
+            break
+        found[name & 0x3FFF] = data[position + 4 : position + size]
+        position += size + -size % 4
+    return found
+
+
+class RouteNetlink:
+    """A netlink socket for questions about routes, links and addresses; raises OSError when the kernel says no."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._socket.settimeout(ANSWER_WITHIN)
+        self._sequence = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def ask(self, question: int, body: bytes, flags: int = 0) -> list[bytes]:
+        """The bodies of all answers to one question; a dump that was interrupted by a change is asked again."""
+        for _ in range(5):
+            try:
+                return list(self._answers(question, body, flags))
+            except InterruptedError:
+                continue
+        raise BlockingIOError("the network configuration changes faster than it can be read")
+
+    def links(self) -> list[Link]:
+        """Every network interface."""
+        return [_link(body) for body in self.ask(GET_LINK, LINK.pack(0, 0, 0, 0, 0), DUMP)]
+
+    def link(self, index: int) -> Link:
+        """One network interface by its index."""
+        return _link(self.ask(GET_LINK, LINK.pack(0, 0, index, 0, 0))[0])
+
+    def addresses(self) -> list[Held]:
+        """Every IPv4 and IPv6 address that an interface holds."""
+        bodies = self.ask(GET_ADDRESS, ADDRESS.pack(0, 0, 0, 0, 0), DUMP)
+        return [_held(body) for body in bodies if body[0] in (socket.AF_INET, socket.AF_INET6)]
+
+    def _answers(self, question: int, body: bytes, flags: int) -> Iterator[bytes]:
+        self._sequence += 1
+        size = HEADER.size + len(body)
+        self._socket.send(HEADER.pack(size, question, REQUEST | flags, self._sequence, 0) + body)
+        interrupted = False
+        for kind, bits, answer in self._messages():
+            interrupted |= bool(bits & DUMP_INTERRUPTED)
+            if kind == ERROR:
+                code = -struct.unpack_from("=i", answer)[0]
+                raise OSError(code, os.strerror(code))
+            if kind == DONE:
+                break
+            yield answer
+            if not flags & DUMP:
+                break
+        if interrupted:
+            raise InterruptedError
+
+    def _messages(self) -> Iterator[tuple[int, int, bytes]]:
+        """Type, flags and body of each message that answers the last question; late ones to others are skipped."""
+        while True:
+            data, position = self._socket.recv(1 << 18), 0
+            while position + HEADER.size <= len(data):
+                size, kind, flags, sequence, _ = HEADER.unpack_from(data, position)
+                if sequence == self._sequence:
+                    yield kind, flags, data[position + HEADER.size : position + size]
+                position += size + -size % 4
+
+
+def _link(body: bytes) -> Link:
+    _, _, index, flags, _ = LINK.unpack_from(body)
+    found = attributes(body[LINK.size :])
+    kind = attributes(found.get(IFLA_LINKINFO, b"")).get(IFLA_INFO_KIND, b"")
+    master = int.from_bytes(found.get(IFLA_MASTER, b""), "little" if struct.pack("=H", 1)[0] else "big")
+    return Link(index, _text(found[IFLA_IFNAME]), flags, _text(kind), master)
+
+
+def _held(body: bytes) -> Held:
+    _, _, flags, scope, index = ADDRESS.unpack_from(body)
+    found = attributes(body[ADDRESS.size :])
+    if IFA_FLAGS in found:
+        (flags,) = struct.unpack("=I", found[IFA_FLAGS])
+    return Held(ip_address(found.get(IFA_LOCAL) or found[IFA_ADDRESS]), index, flags, scope)
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="replace")
