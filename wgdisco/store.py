@@ -111,7 +111,8 @@ class Store:
         try:
             await asyncio.wait({task}, timeout=seconds)
             if not task.done():
-                raise self._failed(TimeoutError(f"no answer within {seconds:g} s"))
+                late = TimeoutError(f"no answer within {seconds:g} s")
+                raise self._failed(late) from late
             try:
                 return task.result()
             except Exception as error:

@@ -1,0 +1,211 @@
+"""Publish and resolve over several stores: verify first, then choose; no store hides another."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from wgdisco.audience import Audience
+from wgdisco.backend import Backend
+from wgdisco.discovery import Deposit, Search, follow, publish, require, resolve, slot_of
+from wgdisco.endpoint import Endpoint
+from wgdisco.errors import NotFound, StoreError
+from wgdisco.freshness import Marks
+from wgdisco.keys import PrivateKey
+from wgdisco.record import Candidate, Kind, Record, encode, sign
+from wgdisco.store import Store
+
+NOW = 1_795_233_600_000
+ALICE, MALLORY = PrivateKey(b"a" * 32), PrivateKey(b"m" * 32)
+OPEN = Audience.key(ALICE.public)
+SECRET = Audience.members(b"s" * 32)
+PLACE = OPEN.place(ALICE.public, OPEN.period(ALICE.public, NOW))
+
+
+class Remembered:
+    """Marks in memory."""
+
+    def __init__(self) -> None:
+        self.kept: dict = {}
+
+    def marks(self, subject) -> Marks:
+        return self.kept.setdefault(subject, Marks())
+
+    def remember(self, subject, marks) -> None:
+        self.kept[subject] = marks
+
+
+def blob(issued: int = NOW, signer: PrivateKey = ALICE, audience: Audience = OPEN, port: int = 51820) -> bytes:
+    record = Record(
+        subject=ALICE.public,
+        network=audience.network,
+        issued=issued,
+        candidates=(Candidate(Kind.MAPPED, Endpoint(ip_address("192.0.2.1"), port)),),
+    )
+    place = audience.place(ALICE.public, audience.period(ALICE.public, NOW))
+    return place.seal(sign(encode(record), signer))
+
+
+class Shelf(Backend):
+    """A store in memory with a delay, or an error, or nothing to say for ever."""
+
+    def __init__(self, name: str, *values: bytes, delay: float = 0.0, error: Exception | None = None) -> None:
+        self.name = name
+        self.values, self.delay, self.error = list(values), delay, error
+        self.got: list = []
+
+    async def put(self, slot, blob, lifetime) -> None:
+        await asyncio.sleep(self.delay)
+        if self.error:
+            raise self.error
+        self.got.append((slot, blob, lifetime))
+
+    async def get(self, slot) -> list[bytes]:
+        await asyncio.sleep(self.delay)
+        if self.error:
+            raise self.error
+        return list(self.values)
+
+
+async def search(*shelves: Backend, deadline: float = 0.3, settle: float | None = None, places=(PLACE,)) -> Search:
+    return await resolve([Store(each, deadline) for each in shelves], places, Remembered(), lambda: NOW, settle)
+
+
+async def test_the_freshest_record_of_all_stores_wins() -> None:
+    found = await search(Shelf("old", blob(NOW - 5000)), Shelf("new", blob(NOW)), Shelf("older", blob(NOW - 9000)))
+    assert (found.best.record.issued, found.best.backend) == (NOW, "new")
+
+
+async def test_refusals_and_errors_are_listed_by_store() -> None:
+    forged, stale = blob(signer=MALLORY), blob(NOW - 10_000_000)
+    found = await search(
+        Shelf("liar", forged, b"junk", forged[:-1] + b"x"),
+        Shelf("stale", stale),
+        Shelf("dead", error=OSError("refused")),
+        Shelf("slow", blob(), delay=9),
+        Shelf("empty"),
+    )
+    with pytest.raises(NotFound) as error:
+        require(found, ALICE.public)
+    assert str(error.value) == (
+        f"no valid record of {ALICE.public.short}:\n"
+        "  liar: refused: 1 malformed, 1 signature, 1 unsealed\n"
+        "  stale: refused: 1 expired\n"
+        "  dead: refused\n"
+        "  slow: no answer within 0.3 s\n"
+        "  empty: nothing there"
+    )
+
+
+async def test_when_no_store_answers_that_is_another_error() -> None:
+    found = await search(Shelf("one", error=OSError("refused")), Shelf("two", delay=9))
+    with pytest.raises(StoreError, match=r"^no backend answered:\n  one: refused\n  two: no answer within 0\.3 s$"):
+        require(found, ALICE.public)
+
+
+async def test_a_frozen_store_does_not_hold_up_a_finding() -> None:
+    start = time.monotonic()
+    found = await search(Shelf("frozen", delay=60), Shelf("good", blob()), deadline=30, settle=0.05)
+    assert found.best.backend == "good"
+    assert not found.answers["frozen"].done
+    assert time.monotonic() - start < 10
+
+
+async def test_of_two_records_of_one_time_the_one_for_fewer_readers_counts() -> None:
+    narrow = SECRET.place(ALICE.public, SECRET.period(ALICE.public, NOW))
+    values = (blob(), blob(audience=SECRET))
+    for order in (values, values[::-1]):
+        found = await search(Shelf("both", *order), places=(narrow, PLACE))
+        assert found.best.place.network == SECRET.network
+
+
+async def test_two_records_of_one_time_are_an_alarm_and_the_larger_hash_counts() -> None:
+    pair = [blob(port=1), blob(port=2)]
+    ports = set()
+    for order in (pair, pair[::-1]):
+        found = await search(Shelf("one", order[0]), Shelf("two", order[1], delay=0.05))
+        ports.add(found.best.record.candidates[0].endpoint.port)
+        assert found.best.equivocation or found.answers["two"].refused == {"equivocation": 1}
+    assert len(ports) == 1
+
+
+async def test_the_same_bytes_are_judged_once() -> None:
+    memory, calls = Remembered(), []
+    memory.remember = lambda *_: calls.append(1)
+    same = blob()
+    stores = [Store(Shelf(f"s{index}", same)) for index in range(5)]
+    found = await resolve(stores, [PLACE], memory, lambda: NOW, None)
+    assert [len(answer.accepted) for answer in found.answers.values()] == [1] * 5
+    assert len(calls) == 1
+
+
+async def test_publish_reports_each_store() -> None:
+    slot = slot_of(PLACE)
+    good, dead = Shelf("good"), Shelf("dead", error=OSError("disk full"))
+    deposits = {name: [Deposit(slot, b"1", 60), Deposit(slot, b"2", 60)] for name in ("good", "dead")}
+    outcomes = await publish([Store(good), Store(dead)], deposits)
+    assert [(each.backend, each.stored, each.asked, str(each.error)) for each in outcomes] == [
+        ("good", 2, 2, "None"),
+        ("dead", 0, 2, "dead: disk full"),
+    ]
+    assert [(blob, lifetime) for _, blob, lifetime in good.got] == [(b"1", 60), (b"2", 60)]
+
+
+async def test_a_store_that_hangs_is_not_waited_for_once_for_each_deposit() -> None:
+    start = time.monotonic()
+    deposits = {"frozen": [Deposit(slot_of(PLACE), b"x", 60)] * 200}
+    (outcome,) = await publish([Store(Shelf("frozen", delay=60), 0.2)], deposits)
+    assert (outcome.stored, str(outcome.error)) == (0, "frozen: no answer within 0.2 s")
+    assert time.monotonic() - start < 1.5  # one deadline, not one for each batch
+
+
+async def test_follow_reports_failures_and_goes_on_with_the_others() -> None:
+    failures, seen = [], []
+
+    class Pushes(Shelf):
+        async def watch(self, slot):
+            await asyncio.sleep(0.05)
+            for value in (b"1", b"2"):
+                yield [value]
+            await asyncio.sleep(60)
+
+    stores = [Store(Shelf("dead", error=OSError("gone"))), Store(Pushes("good"))]
+    async for backend, _, values in follow(stores, [slot_of(PLACE)], lambda *failure: failures.append(failure)):
+        seen.append((backend, values))
+        if len(seen) == 2:
+            break
+    assert seen == [("good", [b"1"]), ("good", [b"2"])]
+    assert [(name, str(error)) for name, error in failures] == [("dead", "dead: gone")]
+
+
+KINDS = ("healthy", "slow", "empty", "stale", "lying", "dead", "frozen")
+
+
+def shelf(name: str, kind: str) -> Shelf:
+    return {
+        "healthy": lambda: Shelf(name, blob(NOW)),
+        "slow": lambda: Shelf(name, blob(NOW), delay=0.05),
+        "empty": lambda: Shelf(name),
+        "stale": lambda: Shelf(name, blob(NOW - 60_000)),
+        "lying": lambda: Shelf(name, os.urandom(233), blob(signer=MALLORY), *(os.urandom(300) for _ in range(9))),
+        "dead": lambda: Shelf(name, error=OSError("down")),
+        "frozen": lambda: Shelf(name, delay=60),
+    }[kind]()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(KINDS), max_size=6), st.sampled_from(["healthy", "slow"]), st.randoms())
+def test_one_honest_store_is_enough_in_any_mixture(kinds: list[str], honest: str, random) -> None:
+    """Promise 4: whatever the others do, the newest record comes, and nobody waits for those that hang."""
+    mixture = [*kinds, honest]
+    random.shuffle(mixture)
+    start = time.monotonic()
+    found = asyncio.run(search(*(shelf(f"{i}", kind) for i, kind in enumerate(mixture)), deadline=20, settle=0.3))
+    assert found.best.record.issued == NOW
+    assert time.monotonic() - start < 10
