@@ -17,14 +17,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from wgdisco.device import Change, Device, LiveSession, Peer
+from wgdisco.device import Change, Device, LiveSession, Peer, is_live
 from wgdisco.endpoint import Endpoint
 from wgdisco.keys import PublicKey
 from wgdisco.record import Candidate, Kind
 
-__all__ = ["LIVE", "Attempt", "Link", "impossible", "initiates", "live", "order"]
+__all__ = ["Attempt", "Link", "impossible", "initiates", "order"]
 
-LIVE = 135.0  # seconds after a handshake in which a session carries data without doubt (REKEY_AFTER_TIME and a try)
 KEEPALIVE = 25  # seconds; below the 30 s after which a NAT forgets an unanswered mapping
 SILENCE = 1.5  # seconds the passive side waits before it initiates too
 PATIENCE = 1.0  # seconds for one candidate before the next is tried
@@ -41,11 +40,6 @@ class Port(Protocol):
 
     def send(self, payload: bytes, endpoint: Endpoint, ttl: int | None = None) -> None:
         """Send one datagram from WireGuard's port; `ttl` in hops."""
-
-
-def live(peer: Peer, now: float) -> bool:
-    """Whether the session is live as of `now` (unix seconds): its last handshake is younger than 135 s."""
-    return peer.handshake > 0 and now - peer.handshake < LIVE
 
 
 def initiates(ours: PublicKey, theirs: PublicKey, our_nat: Sequence[str], their_nat: Sequence[str]) -> bool:
@@ -117,7 +111,7 @@ class Link:
     def fire(self, endpoint: Endpoint) -> None:
         """Make WireGuard send a handshake initiation to `endpoint` now; does nothing to a live session."""
         peer = self.read()
-        if live(peer, time.time()) or self.connected():
+        if is_live(peer, None, time.time()) or self.connected():
             return
         keepalive = self.before.keepalive or KEEPALIVE
         where = f"peer {self.key.short} endpoint {endpoint.short}"
@@ -128,7 +122,7 @@ class Link:
             self.device.update([*rearm, Change(self.key, endpoint, keepalive)])
             return
         with suppress(LiveSession):
-            self.device.restart_peer(self.key, endpoint, keepalive, since=self.before)
+            self.device.restart_peer(self.key, endpoint, keepalive)
 
     def punch(self, endpoint: Endpoint, ttl: int) -> None:
         """Send a STUN binding indication, which WireGuard ignores and no server answers (RFC 8489 section 5)."""
