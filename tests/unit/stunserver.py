@@ -19,15 +19,29 @@ Lie = Callable[[Message, Endpoint], bytes | None]
 class StunServer(asyncio.DatagramProtocol):
     """Two addresses (the second may be missing) with two ports each; `requests` counts what came.
 
-    The first `lose` requests stay unanswered. `lie(request, source)` gives the bytes of a false answer; `lie_from` sends
-    it from the second port. `answer_true` sends the right answer after the lie.
+    The first `lose` requests stay unanswered. `lie(request, source)` gives the bytes of a false answer, sent from the
+    second port with `lie_elsewhere`; `answer_true` sends the right answer after it. `see(source, where, number)` is
+    where the server says it saw a client, as if behind a NAT; `blocked` are the changes whose answers such a NAT stops.
     """
 
     def __init__(
-        self, first="127.0.0.1", second=None, *, lose=0, lie=None, lie_elsewhere=False, answer_true=True, ports=(0, 0)
+        self,
+        first="127.0.0.1",
+        second=None,
+        *,
+        lose=0,
+        lie=None,
+        lie_elsewhere=False,
+        answer_true=True,
+        see=None,
+        blocked=(),
+        ignores_change=False,
+        ports=(0, 0),
     ):
         self.addresses = [first, second] if second else [first]
         self.ports = list(ports)
+        self.see = see or (lambda source, where, number: source)
+        self.blocked, self.ignores_change = blocked, ignores_change
         self.lose, self.lie, self.lie_elsewhere, self.answer_true = lose, lie, lie_elsewhere, answer_true
         self.requests = 0
         self.sockets: dict[tuple[int, int], asyncio.DatagramTransport] = {}
@@ -62,7 +76,8 @@ class StunServer(asyncio.DatagramProtocol):
             self.sockets[where, 1 if self.lie_elsewhere else number].sendto(false, to)
         if self.answer_true:
             sender, answer = self._answer(request, source, where, number)
-            self.sockets[sender].sendto(encode(answer), to)
+            if sender is not None:
+                self.sockets[sender].sendto(encode(answer), to)
 
     def _answer(self, request, source, where, number):
         if request.unknown:
@@ -72,8 +87,15 @@ class StunServer(asyncio.DatagramProtocol):
         if change and len(self.addresses) == 1:
             error = {Attribute.ERROR_CODE: (420, "Unknown Attribute"), Attribute.UNKNOWN_ATTRIBUTES: (3,)}
             return (where, number), request.answer(Type.ERROR, error)
+        if change and change in self.blocked:
+            return None, None
+        if self.ignores_change:
+            change = Change(0)
         sender = (where ^ bool(change & Change.ADDRESS), number ^ bool(change & Change.PORT))
-        attributes = {Attribute.XOR_MAPPED_ADDRESS: source, Attribute.RESPONSE_ORIGIN: self.endpoint(*sender)}
+        attributes = {
+            Attribute.XOR_MAPPED_ADDRESS: self.see(source, where, number),
+            Attribute.RESPONSE_ORIGIN: self.endpoint(*sender),
+        }
         if len(self.addresses) == 2:
             attributes[Attribute.OTHER_ADDRESS] = self.endpoint(where ^ 1, number ^ 1)
         return sender, request.answer(Type.SUCCESS, attributes)

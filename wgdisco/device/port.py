@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -52,9 +52,9 @@ class Refused(ConnectionError):  # noqa: N818 - named after what the server did
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    origin: Endpoint
+    origins: Collection[Endpoint]
     key: bytes | None
-    answer: asyncio.Future[Message]
+    answer: asyncio.Future[tuple[Message, Arrival]]
 
 
 class Port:
@@ -95,36 +95,44 @@ class Port:
     async def __aexit__(self, *_: object) -> None:
         self._close()
 
-    def send(self, payload: bytes, to: Endpoint, *, ttl: int | None = None, source: Address | None = None) -> None:
+    def send(
+        self, payload: bytes, endpoint: Endpoint, ttl: int | None = None, *, source: Address | None = None
+    ) -> None:
         """Send one datagram from this port, with a TTL or hop limit of its own and from one of our addresses if given.
 
         Raises OSError when there is no route, no socket of the family or a firewall forbids it. A full queue loses the
         datagram, as the network may.
         """
-        family = FAMILIES[to.address.version == 6]
+        family = FAMILIES[endpoint.address.version == 6]
         if family.version not in self._sockets:
-            raise OSError(errno.EAFNOSUPPORT, f"this host has no IPv{family.version} to reach {to}")
-        data, address = self._outgoing(payload, to, source)
+            raise OSError(errno.EAFNOSUPPORT, f"this host has no IPv{family.version} to reach {endpoint}")
+        data, address = self._outgoing(payload, endpoint, source)
         with suppress(BlockingIOError):
             self._sockets[family.version].sendmsg([data], family.controls(ttl, source), 0, address)
 
     async def transact(
-        self,
-        request: Message,
-        server: Endpoint,
-        *,
-        key: bytes | None = None,
-        origin: Endpoint | None = None,
-        waits: Sequence[float] = WAITS,
+        self, request: Message, server: Endpoint, *, key: bytes | None = None, waits: Sequence[float] = WAITS
     ) -> Message:
-        """Send a request until its answer comes: of the same transaction, from `origin` (default: the server itself).
+        """Send a request until its answer comes: of the same transaction, and from the server itself.
 
         `waits` are the seconds after each transmission. With a `key` both sides have to sign (RFC 8489 section 9.1,
         SHA-256); an answer that is not signed does not count. Raises Refused for an error response, TimeoutError when
         nothing came, or another OSError when it could not be sent.
         """
+        return (await self.exchange(request, server, key=key, waits=waits))[0]
+
+    async def exchange(
+        self,
+        request: Message,
+        server: Endpoint,
+        *,
+        key: bytes | None = None,
+        origins: Collection[Endpoint] = (),
+        waits: Sequence[float] = WAITS,
+    ) -> tuple[Message, Arrival]:
+        """`transact`, with where the answer came from and arrived; `origins` are all places it may come from."""
         payload = encode(request, key)
-        pending = _Pending(origin or server, key, asyncio.get_running_loop().create_future())
+        pending = _Pending(origins or (server,), key, asyncio.get_running_loop().create_future())
         self._pending[request.transaction] = pending
         try:
             for wait in waits:
@@ -195,7 +203,7 @@ class Port:
         if pending is None or pending.answer.done() or not _fits(pending, message, arrival.source):
             self.ignored += 1
             return
-        pending.answer.set_result(message)
+        pending.answer.set_result((message, arrival))
 
     def _close(self) -> None:
         for rest in self._rests.values():
@@ -256,16 +264,16 @@ class UDPPort(Port):
         return port, data
 
 
-def _judged(server: Endpoint, answer: asyncio.Future[Message]) -> Message:
+def _judged(server: Endpoint, answer: asyncio.Future[tuple[Message, Arrival]]) -> tuple[Message, Arrival]:
     if answer.cancelled():
         raise ConnectionAbortedError(errno.ECONNABORTED, f"the port was closed before {server} answered")
-    message = answer.result()
+    message, arrival = answer.result()
     if message.type is Type.ERROR:
         raise Refused(server, message)
-    return message
+    return message, arrival
 
 
 def _fits(pending: _Pending, message: Message, source: Endpoint) -> bool:
     """Whether an answer counts: from the right place, signed if asked for, and nothing in it is beyond us."""
     signed = pending.key is None or message.signed_by(pending.key)
-    return source == pending.origin and signed and not message.unknown
+    return source in pending.origins and signed and not message.unknown

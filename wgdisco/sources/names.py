@@ -1,0 +1,66 @@
+"""Host names of STUN servers, looked up without blocking anything, the end of the process included.
+
+The system's resolver does the work, so the questions carry no fwmark: in a full tunnel they go through the tunnel, as
+all other names of the host do. Where that must not happen, or DNS is not there yet, write addresses instead of names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from contextlib import suppress
+from ipaddress import ip_address
+
+from wgdisco.endpoint import Endpoint
+from wgdisco.errors import UsageError
+
+__all__ = ["look_up", "split"]
+
+STUN_PORT = 3478
+
+
+def split(server: str) -> tuple[str, int]:
+    """Host and port of `HOST`, `HOST:PORT`, `ADDRESS:PORT` or `[V6]:PORT`; raises UsageError quoting the text."""
+    host, _, port = server.rpartition(":") if not server.endswith("]") and ":" in server else (server, "", "")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise UsageError(f"STUN server {server!r}: an IPv6 address is written in brackets, as [2001:db8::1]:3478")
+    number = port or str(STUN_PORT)
+    if not host or not (number.isascii() and number.isdigit() and 0 < int(number) < 65536):
+        raise UsageError(f"STUN server {server!r}: expected HOST:PORT, as stun.example.org:3478")
+    return host, int(number)
+
+
+async def look_up(server: str, version: int) -> Endpoint:
+    """The server's first address of IP version 4 or 6; raises OSError when it has none, UsageError as `split`."""
+    host, port = split(server)
+    with suppress(ValueError):
+        address = ip_address(host)
+        if address.version != version:
+            raise OSError(f"{server} is no IPv{version} address")
+        return Endpoint(address, port)
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    return Endpoint(ip_address(await _in_thread(host, family)), port)
+
+
+async def _in_thread(host: str, family: socket.AddressFamily) -> str:
+    """getaddrinfo(3) in a daemon thread: asyncio's own pool would keep the process alive as long as DNS is silent."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[str] = loop.create_future()
+
+    def tell(result: str | OSError) -> None:
+        if not answer.done():
+            answer.set_exception(result) if isinstance(result, OSError) else answer.set_result(result)
+
+    def ask() -> None:
+        try:
+            result: str | OSError = str(socket.getaddrinfo(host, 0, family, socket.SOCK_DGRAM)[0][4][0])
+        except (OSError, UnicodeError) as error:
+            result = OSError(f"the name {host!r} has no address: {error}")
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(tell, result)
+
+    threading.Thread(target=ask, daemon=True, name=f"look up {host}").start()
+    return await answer
