@@ -16,7 +16,7 @@ from nacl.exceptions import CryptoError
 from wgdisco.errors import RecordRefused, UsageError
 from wgdisco.keys import PrivateKey, PublicKey, blind
 
-__all__ = ["Audience", "Place", "Scope", "sealed_size", "union"]
+__all__ = ["Audience", "Place", "Scope", "sealed_size", "slot_text", "union"]
 
 DAY = 86400  # seconds of a period
 SKEW = 300_000  # milliseconds of tolerated clock skew, W in SPEC section 5
@@ -135,7 +135,7 @@ class Place:
     @cached_property
     def text(self) -> str:
         """The slot id in base32, lower case, no padding: 32 characters."""
-        return b32encode(self.id).decode().lower()
+        return slot_text(self.id)
 
     def seal(self, statement: bytes, nonce: bytes | None = None) -> bytes:
         """The blob, at most 681 bytes; raises ValueError for a statement over 639 bytes. `nonce` is for tests."""
@@ -162,6 +162,11 @@ class Place:
         if len(padded) not in PADDED or statement[-1:] != b"\x80":
             raise RecordRefused("malformed", "its padding is wrong")
         return statement[:-1]
+
+
+def slot_text(slot: bytes) -> str:
+    """A slot id (20 bytes) in base32, lower case, no padding: 32 characters."""
+    return b32encode(slot).decode().lower()
 
 
 def sealed_size(statement: int) -> int:

@@ -99,6 +99,10 @@ class Link:
         peer = self.read()
         return peer.handshake > max(self.before.handshake, self.started - 1.0)
 
+    def waited(self) -> float:
+        """Seconds since we began."""
+        return time.time() - self.started
+
     async def handshake(self, seconds: float) -> bool:
         """Wait up to `seconds` for a handshake."""
         end = time.monotonic() + seconds

@@ -1,0 +1,116 @@
+"""Keep one peer reachable: follow its record in every store, and try what it says until there is a handshake."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import aclosing, suppress
+
+from wgdisco.connect import UNKNOWN, Attempt, Link, impossible, initiates, order
+from wgdisco.discovery import Finding, Search
+from wgdisco.errors import WgdiscoError
+from wgdisco.keys import PublicKey
+from wgdisco.node import Node
+from wgdisco.policy import Ground, tryable
+from wgdisco.record import Candidate, Record
+
+__all__ = ["Tender", "nat_of"]
+
+REFRESH = 600.0  # seconds after which the places are computed again, since periods pass
+
+
+def nat_of(record: Record) -> Sequence[str]:
+    """Mapping and filtering of the node that speaks, in RFC 5780's names, or unknown."""
+    nat = record.hints.get("nat")
+    if isinstance(nat, list | tuple) and len(nat) == 2 and all(isinstance(part, str) for part in nat):
+        return nat
+    return UNKNOWN
+
+
+class Tender:
+    """Looks for one peer's record and connects; tells what it does in whole sentences through `say`."""
+
+    def __init__(
+        self,
+        node: Node,
+        link: Link,
+        ground: Callable[[], Ground],
+        ours: Callable[[], tuple[Sequence[Candidate], Sequence[str]]],
+        say: Callable[[str], None],
+    ) -> None:
+        """`ground` is what candidates are judged against, `ours` our own candidates and NAT verdict, as of now."""
+        self.node, self.link, self.ground, self.ours, self.say = node, link, ground, ours, say
+        self.search: Search | None = None
+        self.finding: Finding | None = None
+        self.tried: list[Candidate] = []
+        self.skipped: list[tuple[Candidate, str]] = []
+        self.errors: dict[str, WgdiscoError] = {}
+        self.verdict: str | None = None
+        self._since = 0.0
+        self._attempt: asyncio.Task[None] | None = None
+
+    @property
+    def peer(self) -> PublicKey:
+        """Whom this is about."""
+        return self.link.key
+
+    async def run(self) -> float:
+        """Return at the handshake, with the seconds it took since the peer's record was there (0 if it came first)."""
+        following = asyncio.ensure_future(self._follow())
+        try:
+            while not await self.link.handshake(1.0):
+                if following.done():
+                    following.result()
+            return time.monotonic() - self._since if self.finding is not None else 0.0
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            await self._stop()
+
+    async def _follow(self) -> None:
+        while True:
+            places = self.node.places(self.peer)
+            self.search = Search(places, self.node.state, self.node.clock)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REFRESH), aclosing(self.node.follow(places, self._failed)) as changes:
+                    async for backend, slot, values in changes:
+                        self.errors.pop(backend, None)
+                        if self.search.judge(backend, slot, values):
+                            await self._consider()
+
+    def _failed(self, backend: str, error: WgdiscoError) -> None:
+        if backend not in self.errors:
+            self.say(f"{error} (trying again)")
+        self.errors[backend] = error
+
+    async def _consider(self) -> None:
+        """A fresher record: stop what the older one started, and try what this one says."""
+        finding = self.search.best if self.search is not None else None
+        if finding is None or (self.finding is not None and finding.record.issued <= self.finding.record.issued):
+            return
+        self.finding, self._since = finding, time.monotonic()
+        self.node.remember(finding)
+        await self._stop()
+        self._attempt = asyncio.ensure_future(self._try(finding.record))
+
+    async def _try(self, record: Record) -> None:
+        ours, our_nat = self.ours()
+        verdicts = tryable(record.candidates, self.ground())
+        self.tried = order([each for each, reason in verdicts if reason is None], ours)
+        self.skipped = [(each, reason) for each, reason in verdicts if reason is not None]
+        age = (self.node.clock() - record.issued) / 1000
+        where = ", ".join(each.endpoint.short for each in self.tried) or "nothing to try"
+        self.say(f"found its record ({age:.0f} s old): {where}")
+        self.verdict = impossible(our_nat, nat_of(record))
+        if self.verdict is not None:
+            self.say(f"this pair can hardly be connected directly: {self.verdict}")
+        own = self.node.private
+        first = own is None or initiates(own.public, self.peer, our_nat, nat_of(record))
+        self.say("we start the handshake" if first else "the other side starts the handshake, we open our NAT")
+        await Attempt(self.link, self.tried, initiate=first).run()
+
+    async def _stop(self) -> None:
+        if self._attempt is not None:
+            self._attempt.cancel()
+            await asyncio.gather(self._attempt, return_exceptions=True)
