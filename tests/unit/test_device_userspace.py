@@ -10,7 +10,7 @@ from ipaddress import ip_network
 import pytest
 from wireguard_go import box
 
-from wgdisco.device import Change, LiveSession, Peer, list_devices, open_device
+from wgdisco.device import Change, LiveSession, Peer, list_devices, open_device, uapi
 from wgdisco.endpoint import Endpoint
 from wgdisco.errors import AccessError, NoDevice, UsageError
 from wgdisco.keys import PrivateKey
@@ -186,6 +186,15 @@ def test_a_program_that_is_gone_is_no_device(running):
     assert not device.answers()
     with pytest.raises(NoDevice, match=r"wg7: nothing listens on .*/wg7\.sock; `wg show interfaces` lists what exists"):
         device.read()
+
+
+def test_a_program_that_says_nothing_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(uapi, "TIMEOUT", 0.05)
+    with socket.socket(socket.AF_UNIX) as frozen:
+        frozen.bind(str(tmp_path / "wg0.sock"))
+        frozen.listen()
+        with pytest.raises(AccessError, match=r"wg0: its program at .*/wg0\.sock does not answer: timed out"):
+            uapi.UserspaceDevice("wg0", tmp_path).read()
 
 
 def test_programs_are_listed_and_opened_and_stale_sockets_are_not(running):

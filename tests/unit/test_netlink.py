@@ -139,6 +139,13 @@ def test_an_unusable_public_key_is_left_out_and_reported():
     assert "is no WireGuard public key" in interface.refused[0]
 
 
+def test_a_peer_that_roamed_to_port_0_has_no_endpoint():
+    payload = kernel.encode_peer("wg0", Peer(KEY.public, NOWHERE), remove=False)[0]
+    at_port_0 = payload.replace(b"\0\x09\x7f\0\0\1", b"\0\0\x7f\0\0\1")
+    assert at_port_0 != payload
+    assert kernel.parse_interface([at_port_0]).peers[KEY.public].endpoint is None
+
+
 def decoded(payload):
     """The request as pyroute2 reads it."""
     message = wgmsg(genetlink.encode_message(FAMILY, 0, 1, payload))

@@ -1,8 +1,11 @@
 """The UAPI codec on recorded text and on nasty text."""
 
 from ipaddress import IPv6Address, ip_network
+from traceback import format_exception
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wgdisco.device import Change, Peer
 from wgdisco.device.uapi import encode_changes, encode_peer, parse_interface
@@ -96,6 +99,27 @@ def test_an_answer_without_sense_is_refused_without_quoting_it(bad):
         parse_interface("wg0", bad)
     assert str(caught.value) == "wg0: the answer of its program makes no sense (ValueError)"
     assert caught.value.__cause__ is None
+
+
+@given(st.integers(0, len(ANSWER)), st.integers(0, 8), st.text("0123456789abcdefg=\n-é", max_size=8))
+def test_no_damage_makes_another_error_or_one_that_shows_a_key(start, length, instead):
+    damaged = ANSWER[:start] + instead + ANSWER[start + length :]
+    try:
+        parse_interface("wg0", damaged)
+    except AccessError as error:
+        told = "".join(format_exception(error))
+        assert PRIVATE.hex() not in told
+        assert PRESHARED.hex() not in told
+
+
+def test_a_peer_that_roamed_to_port_0_has_no_endpoint():
+    answer = f"public_key={KEY.raw.hex()}\nendpoint=192.0.2.1:0\nerrno=0\n\n"
+    assert parse_interface("wg0", answer).peers == {KEY: Peer(KEY)}
+
+
+def test_an_answer_without_errno_is_refused():
+    with pytest.raises(AccessError, match="wg0: the answer of its program does not end with an errno"):
+        parse_interface("wg0", "listen_port=1\n\n")
 
 
 def test_a_cut_answer_is_refused():

@@ -16,7 +16,7 @@ SCRIPT = """
 mount -t tmpfs tmpfs /run && mkdir -p /run/wireguard && ip link set lo up || exit 1
 for name in "$@"; do wireguard-go -f "$name" & done
 echo started
-wait
+exec cat  # until its input ends with the test, killed or not: then the namespace and all in it are gone
 """
 
 
@@ -66,6 +66,7 @@ def box(*names):
     environment = {**os.environ, "WG_PROCESS_FOREGROUND": "1", "LOG_LEVEL": "error"}
     process = subprocess.Popen(
         [*unshare, "sh", "-c", SCRIPT, "sh", *names],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=environment,
@@ -78,8 +79,7 @@ def box(*names):
         yield made
     finally:
         process.kill()
-        process.wait()
-        process.stdout.close()
+        process.communicate()
 
 
 def _need(*names):

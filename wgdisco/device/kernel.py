@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from wgdisco.device.genetlink import attribute, attributes, encode_command, nest
 from wgdisco.device.types import Change, Interface, Network, Peer
-from wgdisco.endpoint import Endpoint
+from wgdisco.endpoint import Address, Endpoint
 from wgdisco.errors import InvalidKey
 from wgdisco.keys import PrivateKey, PublicKey
 
@@ -129,7 +129,7 @@ def _allowed_ip(network: Network) -> bytes:
 def parse_interface(payloads: Iterable[bytes]) -> Interface:
     """The interface that the messages of one dump describe; a peer that is split over several is put together.
 
-    Raises ValueError, KeyError or struct.error when they make no sense.
+    Raises ValueError, KeyError, struct.error or InvalidKey (of our own key) when they make no sense.
     """
     values: dict[int, bytes] = {}
     found: dict[bytes, tuple[dict[int, bytes], list[Network]]] = {}
@@ -189,17 +189,20 @@ def _unsigned(form: struct.Struct, value: bytes | None) -> int:
 
 
 @lru_cache(maxsize=65536)
-def _endpoint(raw: bytes) -> Endpoint:
+def _endpoint(raw: bytes) -> Endpoint | None:
+    """The endpoint, or None for one that nobody can send to: a peer may have roamed to port 0."""
+    address: Address
     if len(raw) == _V4.size:
         _, port, packed = _V4.unpack(raw)
-        return Endpoint(IPv4Address(packed), int.from_bytes(port, "big"))
-    _, port, packed, scope = _V6.unpack(raw)
-    address = IPv6Address(packed)
-    return Endpoint(IPv6Address(f"{address}%{scope}") if scope else address, int.from_bytes(port, "big"))
+        address = IPv4Address(packed)
+    else:
+        _, port, packed, scope = _V6.unpack(raw)
+        address = IPv6Address(f"{IPv6Address(packed)}%{scope}" if scope else packed)
+    return Endpoint(address, int.from_bytes(port, "big")) if any(port) else None
 
 
 @lru_cache(maxsize=65536)
 def _network(nested: bytes) -> Network:
     fields = dict(attributes(nested))
     network = IPv4Network if _unsigned(_U16, fields[FAMILY]) == socket.AF_INET else IPv6Network
-    return network((fields[ADDRESS], fields[PREFIX][0]))
+    return network((fields[ADDRESS], fields[PREFIX][0]), strict=False)

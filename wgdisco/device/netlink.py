@@ -18,7 +18,7 @@ from wgdisco.device.genetlink import ACK, DUMP, Message, attribute, attributes, 
 from wgdisco.device.restart import restart
 from wgdisco.device.types import Change, Interface, Peer
 from wgdisco.endpoint import Endpoint
-from wgdisco.errors import AccessError, NoDevice
+from wgdisco.errors import AccessError, InvalidKey, NoDevice
 from wgdisco.keys import PublicKey
 
 __all__ = ["KernelDevice", "list_links"]
@@ -65,7 +65,7 @@ class KernelDevice:
             return kernel.parse_interface(message.payload for message in answer)
         except OSError as error:
             raise self._explain(error) from error
-        except (ValueError, KeyError, struct.error) as error:
+        except (ValueError, KeyError, struct.error, InvalidKey) as error:
             # without `from error`, whose text would quote what may be a key
             raise AccessError(f"{self.name}: the kernel's answer makes no sense ({type(error).__name__})") from None
 
@@ -98,7 +98,7 @@ class KernelDevice:
             return NoDevice(f"{self.name!r} is no WireGuard interface; `wg show interfaces` lists what is")
         if error.errno in (EPERM, EACCES):
             return AccessError(f"{self.name}: permission denied: run as root, or give this program CAP_NET_ADMIN")
-        return AccessError(f"{self.name}: the kernel refused: {error.strerror or error}")
+        return AccessError(f"{self.name}: the kernel says: {error.strerror or error}")
 
 
 def _family(netlink: _Netlink) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 from wgdisco.device.restart import restart
 from wgdisco.device.types import Change, Interface, Network, Peer
 from wgdisco.endpoint import Endpoint
-from wgdisco.errors import AccessError, InvalidKey, NoDevice
+from wgdisco.errors import AccessError, InvalidKey, NoDevice, UsageError
 from wgdisco.keys import PrivateKey, PublicKey
 
 __all__ = ["SOCKETS", "UserspaceDevice", "encode_changes", "encode_peer", "parse_interface"]
@@ -27,7 +27,6 @@ SOCKETS = Path("/var/run/wireguard")
 GET = b"get=1\n\n"
 SO_SNDBUFFORCE = 32  # asm-generic/socket.h; Python has no name for it
 TIMEOUT = 10.0  # seconds for one answer; 10,000 peers take 0.1
-_endpoint = lru_cache(maxsize=65536)(Endpoint.parse)
 
 
 def encode_changes(changes: Sequence[Change]) -> bytes:
@@ -70,7 +69,7 @@ def parse_interface(name: str, answer: str, index: int = 0) -> Interface:
     head, *blocks = f"\n{answer}".rpartition("\nerrno=")[0].split("\npublic_key=")
     try:
         return _interface(name, index, head, blocks)
-    except (ValueError, KeyError) as error:
+    except (ValueError, UsageError) as error:
         # without `from error`, whose text would quote what may be a key
         raise AccessError(f"{name}: the answer of its program makes no sense ({type(error).__name__})") from None
 
@@ -110,11 +109,10 @@ def _peer(block: str) -> Peer:
             allowed.append(_network(value))
         else:
             values[name] = value
-    endpoint = values.get("endpoint")
     preshared = bytes.fromhex(values.get("preshared_key", ""))
     return Peer(
         key=key,
-        endpoint=_endpoint(endpoint) if endpoint else None,
+        endpoint=_endpoint(values.get("endpoint", "")),
         keepalive=int(values.get("persistent_keepalive_interval", 0)),
         allowed_ips=tuple(allowed),
         handshake=int(values.get("last_handshake_time_sec", 0)) + int(values.get("last_handshake_time_nsec", 0)) / 1e9,
@@ -131,19 +129,27 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
 
 
 @lru_cache(maxsize=65536)
+def _endpoint(text: str) -> Endpoint | None:
+    """The endpoint, or None for one that nobody can send to: a peer may have roamed to port 0."""
+    with suppress(UsageError):
+        return Endpoint.parse(text)
+    return None
+
+
+@lru_cache(maxsize=65536)
 def _network(text: str) -> Network:
-    return ip_network(text)
+    return ip_network(text, strict=False)
 
 
 def _check_status(name: str, text: str) -> None:
     """Raise AccessError unless an answer is complete and ends with `errno=0`."""
     if not text.endswith("\n\n"):
         raise AccessError(f"{name}: its program closed the socket in the middle of an answer; is it still running?")
-    number = text[:-2].rpartition("errno=")[2]
-    if number == "0":
-        return
-    code = abs(int(number)) if number.removeprefix("-").isdigit() else 0
-    raise AccessError(f"{name}: its program refused the request: {os.strerror(code)} (errno {code})")
+    number = text[:-2].rpartition("errno=")[2].removeprefix("-")
+    if not number.isdigit():
+        raise AccessError(f"{name}: the answer of its program does not end with an errno")
+    if int(number):
+        raise AccessError(f"{name}: its program refused the request: {os.strerror(int(number))} (errno {number})")
 
 
 class UserspaceDevice:
