@@ -51,8 +51,16 @@ def _need_qemu():
         sys.exit(f"QEMU is missing; install it with: sudo {' '.join(install)}")
     print(f"[#] {' '.join(install)}", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "update", "-qq"], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(install, check=True, env=environment, stdout=subprocess.DEVNULL)
+    _run("apt-get", "update", "-qq")
+    _run(*install, env=environment)
+
+
+def _run(*command, **options):
+    """Run a command; when it fails, what it said ends the whole."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))} failed:\n{done.stderr.strip()}")
+    return done.stdout
 
 
 def _kernel():
@@ -64,10 +72,10 @@ def _kernel():
         sys.exit(f"apt-get and dpkg-deb are needed to get Debian's kernel ({META})")
     package = _package()
     print(f"[#] apt-get download {package}", flush=True)
-    subprocess.run(["apt-get", "download", "-qq", package], cwd=CACHE, check=True, stderr=subprocess.DEVNULL)
+    _run("apt-get", "download", "-qq", package, cwd=CACHE)
     (archive,) = CACHE.glob(f"{package}_*.deb")
     unpacked = CACHE / "unpacking"
-    subprocess.run(["dpkg-deb", "-x", archive, unpacked], check=True)
+    _run("dpkg-deb", "-x", archive, unpacked)
     archive.unlink()
     return unpacked.rename(CACHE / package)
 
@@ -76,9 +84,12 @@ def _package():
     """The package that the metapackage stands for at the moment."""
     for update in (False, True):
         if update and os.geteuid() == 0:
-            subprocess.run(["apt-get", "update", "-qq"], check=True, stdout=subprocess.DEVNULL)
-        said = subprocess.run(["apt-cache", "depends", META], capture_output=True, text=True, check=False).stdout
-        names = [line.split()[-1] for line in said.splitlines() if "Depends: linux-image-" in line]
+            _run("apt-get", "update", "-qq")
+        names = [
+            line.split()[-1]
+            for line in _run("apt-cache", "depends", META).splitlines()
+            if "Depends: linux-image-" in line
+        ]
         if names:
             return names[0]
     sys.exit(f"apt knows no package {META}: on Debian run `apt-get update`")
