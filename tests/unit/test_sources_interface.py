@@ -6,7 +6,6 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from wgdisco.device import rtnetlink
 from wgdisco.device.routes import Route, Routes
 from wgdisco.device.rtnetlink import Held, Link, RouteNetlink
 from wgdisco.record import Kind
@@ -154,17 +153,12 @@ def test_a_dump_that_a_change_interrupted_is_asked_again(netlink, monkeypatch):
 
     def interrupted():
         times.append(1)
-        for kind, flags, body in real():
-            yield kind, flags | (0x10 if len(times) < 3 else 0), body
+        for message in real():
+            yield message._replace(flags=message.flags | (0x10 if len(times) < 3 else 0))
 
     monkeypatch.setattr(netlink, "_messages", interrupted)
     assert netlink.links()
     assert len(times) == 3
-
-
-def test_attributes_that_are_cut_off_end_the_list():
-    whole = rtnetlink.pack_attribute(3, b"lo\0") + rtnetlink.pack_attribute(10, b"abcd")
-    assert rtnetlink.attributes(whole + b"\x03\0\x07\0") == {3: b"lo\0", 10: b"abcd"}
 
 
 @pytest.mark.parametrize(

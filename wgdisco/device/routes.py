@@ -8,7 +8,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
-from wgdisco.device.rtnetlink import Link, RouteNetlink, attributes, pack_attribute
+from wgdisco.device.genetlink import attribute, attributes
+from wgdisco.device.rtnetlink import Link, RouteNetlink
 from wgdisco.endpoint import Address
 
 __all__ = ["Route", "Routes", "is_wireguard"]
@@ -69,7 +70,7 @@ class Routes:
     def source(self, address: Address, mark: int = 0) -> Address | None:
         """Only the address from which a packet to `address` would be sent: half the questions of `lookup`."""
         try:
-            found = attributes(self._ask(address, mark)[ROUTE.size :])
+            found = dict(attributes(self._ask(address, mark)[ROUTE.size :]))
         except OSError:
             return None
         return ip_address(found[RTA_PREFSRC]) if RTA_PREFSRC in found else None
@@ -77,14 +78,14 @@ class Routes:
     def _ask(self, address: Address, mark: int) -> bytes:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         bits = 8 * len(address.packed)
-        question = ROUTE.pack(family, bits, 0, 0, 0, 0, 0, 0, 0) + pack_attribute(RTA_DST, address.packed)
+        question = ROUTE.pack(family, bits, 0, 0, 0, 0, 0, 0, 0) + attribute(RTA_DST, address.packed)
         if mark:
-            question += pack_attribute(RTA_MARK, struct.pack("=I", mark))
+            question += attribute(RTA_MARK, struct.pack("=I", mark))
         return self._netlink.ask(GET_ROUTE, question)[0]
 
     def _route(self, answer: bytes) -> Route | None:
         kind = ROUTE.unpack_from(answer)[7]
-        found = attributes(answer[ROUTE.size :])
+        found = dict(attributes(answer[ROUTE.size :]))
         if kind not in USABLE or RTA_OIF not in found or RTA_PREFSRC not in found:
             return None
         link = self._netlink.link(*struct.unpack("=i", found[RTA_OIF]))

@@ -13,19 +13,17 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import NamedTuple, Self
 
+from wgdisco.device.genetlink import DUMP, DUMP_INTERRUPTED, Message, attributes, encode_message, messages
 from wgdisco.endpoint import Address
 
-__all__ = ["Held", "Link", "RouteNetlink", "attributes", "pack_attribute"]
+__all__ = ["Held", "Link", "RouteNetlink"]
 
-HEADER = struct.Struct("=IHHII")
 LINK = struct.Struct("=BxHiII")
 ADDRESS = struct.Struct("=BBBBI")
-REQUEST, DUMP = 0x1, 0x300
-DONE, ERROR = 3, 2
-DUMP_INTERRUPTED = 0x10
 GET_LINK, GET_ADDRESS = 18, 22
 IFLA_IFNAME, IFLA_MASTER, IFLA_LINKINFO, IFLA_INFO_KIND = 3, 10, 18, 1
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
+LARGEST = 1 << 18  # bytes of one datagram
 ANSWER_WITHIN = 2.0  # seconds; the kernel answers before sendto() returns, this only guards against a bug of ours
 
 
@@ -46,23 +44,6 @@ class Held(NamedTuple):
     index: int
     flags: int
     scope: int
-
-
-def pack_attribute(name: int, value: bytes) -> bytes:
-    """One attribute, padded to four bytes."""
-    return struct.pack("=HH", 4 + len(value), name) + value + bytes(-len(value) % 4)
-
-
-def attributes(data: bytes) -> dict[int, bytes]:
-    """The attributes in `data` by number (flag bits removed); of several equal ones the last."""
-    found, position = {}, 0
-    while position + 4 <= len(data):
-        size, name = struct.unpack_from("=HH", data, position)
-        if size < 4:
-            break
-        found[name & 0x3FFF] = data[position + 4 : position + size]
-        position += size + -size % 4
-    return found
 
 
 class RouteNetlink:
@@ -107,44 +88,38 @@ class RouteNetlink:
 
     def _answers(self, question: int, body: bytes, flags: int) -> Iterator[bytes]:
         self._sequence += 1
-        size = HEADER.size + len(body)
-        self._socket.send(HEADER.pack(size, question, REQUEST | flags, self._sequence, 0) + body)
+        self._socket.send(encode_message(question, flags, self._sequence, body))
         interrupted = False
-        for kind, bits, answer in self._messages():
-            interrupted |= bool(bits & DUMP_INTERRUPTED)
-            if kind == ERROR:
-                code = -struct.unpack_from("=i", answer)[0]
-                raise OSError(code, os.strerror(code))
-            if kind == DONE:
+        for message in self._messages():
+            interrupted |= bool(message.flags & DUMP_INTERRUPTED)
+            if message.error:
+                raise OSError(message.error, os.strerror(message.error))
+            if message.ends:
                 break
-            yield answer
+            yield message.payload
             if not flags & DUMP:
                 break
         if interrupted:
             raise InterruptedError
 
-    def _messages(self) -> Iterator[tuple[int, int, bytes]]:
-        """Type, flags and body of each message that answers the last question; late ones to others are skipped."""
+    def _messages(self) -> Iterator[Message]:
+        """What answers the last question; late answers to others are skipped."""
         while True:
-            data, position = self._socket.recv(1 << 18), 0
-            while position + HEADER.size <= len(data):
-                size, kind, flags, sequence, _ = HEADER.unpack_from(data, position)
-                if sequence == self._sequence:
-                    yield kind, flags, data[position + HEADER.size : position + size]
-                position += size + -size % 4
+            received = messages(self._socket.recv(LARGEST))
+            yield from (message for message in received if message.sequence == self._sequence)
 
 
 def _link(body: bytes) -> Link:
     _, _, index, flags, _ = LINK.unpack_from(body)
-    found = attributes(body[LINK.size :])
-    kind = attributes(found.get(IFLA_LINKINFO, b"")).get(IFLA_INFO_KIND, b"")
-    master = int.from_bytes(found.get(IFLA_MASTER, b""), "little" if struct.pack("=H", 1)[0] else "big")
+    found = dict(attributes(body[LINK.size :]))
+    kind = dict(attributes(found.get(IFLA_LINKINFO, b""))).get(IFLA_INFO_KIND, b"")
+    (master,) = struct.unpack("=i", found.get(IFLA_MASTER, bytes(4)))
     return Link(index, _text(found[IFLA_IFNAME]), flags, _text(kind), master)
 
 
 def _held(body: bytes) -> Held:
     _, _, flags, scope, index = ADDRESS.unpack_from(body)
-    found = attributes(body[ADDRESS.size :])
+    found = dict(attributes(body[ADDRESS.size :]))
     if IFA_FLAGS in found:
         (flags,) = struct.unpack("=I", found[IFA_FLAGS])
     return Held(ip_address(found.get(IFA_LOCAL) or found[IFA_ADDRESS]), index, flags, scope)
