@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from base64 import b64decode
-from binascii import Error as Base64Error
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,13 +60,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _places(options: argparse.Namespace, subject: PublicKey, now: int) -> list[tuple[Audience, Place]]:
     from wgdisco.audience import Audience
+    from wgdisco.cli.common import note
+    from wgdisco.config import read_network_secret, read_private_key
 
     audiences = [Audience.key(subject)]
     if options.secret_file:
-        audiences.append(Audience.members(_secret(options.secret_file)))
+        audiences.append(Audience.members(read_network_secret(Path(options.secret_file), note)))
     if options.private_key_file:
-        from wgdisco.config import read_private_key
-
         audiences.append(Audience.peers(read_private_key(Path(options.private_key_file)), subject))
     return [(audience, place) for audience in audiences for place in audience.readable(subject, now)]
 
@@ -96,19 +94,3 @@ def _blob(name: str) -> bytes:
         decoded = from_text(raw.decode("ascii", "replace").strip())
         return b"" if decoded is None else decoded
     return raw
-
-
-def _secret(name: str) -> bytes:
-    """The 32 bytes of a network secret from a file; raises UsageError, which never quotes the content."""
-    from wgdisco.errors import UsageError
-
-    expected = "expected 32 bytes in base64, as `wgdisco genkey` prints them"
-    try:
-        secret = b64decode(Path(name).read_text().strip(), validate=True)
-    except OSError as error:
-        raise UsageError(f"cannot read the network secret in {name!r}: {error.strerror or error}") from error
-    except (Base64Error, ValueError):
-        raise UsageError(f"the network secret in {name!r} is not base64; {expected}") from None
-    if len(secret) != 32:
-        raise UsageError(f"the network secret in {name!r} has {len(secret)} bytes; {expected}")
-    return secret

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from wgdisco.audience import Scope
+from wgdisco.audience import Audience, Scope
 from wgdisco.record import Kind, Record
 
-__all__ = ["ago", "as_json", "echo", "kind_name", "plain_record", "print_json", "print_record", "span"]
+__all__ = ["ago", "as_json", "echo", "kind_name", "plain_record", "print_json", "print_record", "readers", "span"]
 
 READERS = {
     Scope.PEERS: "this peer alone",
@@ -74,6 +75,14 @@ def print_record(record: Record, scope: Scope, now: int, found: str = "") -> Non
         print(f"  nat: {', '.join(printable(part) for part in mapping)}")
     if found:
         print(f"  found by: {found}")
+
+
+def readers(audiences: Sequence[Audience]) -> str:
+    """Who can read a record, in words; the peers by their short keys are not named, only counted."""
+    scope = audiences[0].scope
+    if scope is Scope.PEERS:
+        return f"each of {len(audiences)} peers, with a record of its own" if len(audiences) > 1 else READERS[scope]
+    return READERS[scope]
 
 
 def printable(value: object) -> str:

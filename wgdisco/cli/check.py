@@ -1,0 +1,105 @@
+"""Try everything once: interface, key, port, STUN, and in every backend a put and a get of a record of our own."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from wgdisco.cli.common import (
+    Setting,
+    add_backends,
+    add_identity,
+    add_secret,
+    add_whereabouts,
+    open_port,
+    setting,
+    sources,
+)
+
+if TYPE_CHECKING:
+    from wgdisco.node import Node
+    from wgdisco.store import Store
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    add_identity(parser)
+    add_backends(parser)
+    add_secret(parser)
+    add_whereabouts(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print a line for each check; 0 when all passed, else the code of the first kind of failure."""
+    from wgdisco.cli.running import run as run_async
+
+    return run_async(_check(setting(options)))
+
+
+async def _check(here: Setting) -> int:
+    _line(True, "key", "a private key is there" if here.private else "no private key")
+    worst = 0
+    if here.interface is not None:
+        about = f"{here.interface.name}, port {here.interface.listen_port}, {len(here.peers)} peers"
+        _line(bool(here.interface.listen_port), "interface", about)
+        worst = await _whereabouts(here)
+    async with here.node() as node:
+        async for good in _stores(node):
+            worst = worst or (0 if good else 3)
+    return worst
+
+
+def _line(good: bool, what: str, detail: str) -> bool:
+    print(f"{'ok  ' if good else 'FAIL'} {what}: {detail}")
+    return good
+
+
+async def _whereabouts(here: Setting) -> int:
+    from wgdisco.cli.endpoints import verdict
+    from wgdisco.sources import gather
+
+    async with AsyncExitStack() as stack:
+        port = await open_port(here, stack)
+        where = await gather(sources(here, port))
+    for problem in where.problems:
+        _line(False, "whereabouts", problem)
+    _line(port is not None, "port", "WireGuard's own port can be used for STUN" if port else "see above")
+    found = ", ".join(str(each.endpoint) for each in where.found)
+    good = _line(bool(where.found), "endpoints", f"{found or 'none'}; nat: {verdict(where.nat)}")
+    return 0 if good and port is not None else 4
+
+
+async def _stores(node: Node) -> AsyncIterator[bool]:
+    """Put a good-bye of a key made for this into each store, read it back and remove it: nobody looks for it."""
+    for store in node.stores:
+        yield await _store(store)
+
+
+async def _store(store: Store) -> bool:
+    from wgdisco.audience import Scope
+    from wgdisco.discovery import slot_of
+    from wgdisco.errors import WgdiscoError
+    from wgdisco.keys import PrivateKey
+    from wgdisco.node import Node
+    from wgdisco.state import State
+
+    visitor = PrivateKey.generate()
+    guest = Node([store], State.in_memory(), visitor, lifetime=60)
+    try:
+        publication = await guest.publish([], guest.readers(Scope.KEY, []))
+        if not publication.stored:
+            return _line(False, store.name, str(publication.outcomes[0].error))
+        search = await guest.resolve(visitor.public, settle=None)
+        for place in guest.places(visitor.public):
+            await store.remove(slot_of(place))
+    except WgdiscoError as error:
+        return _line(False, store.name, str(error))
+    answer = search.answers[store.name]
+    if search.best is None:
+        return _line(False, store.name, f"took a record and did not give it back ({answer})")
+    took = 1000 * publication.outcomes[0].seconds
+    return _line(True, store.name, f"put {took:.0f} ms, get {1000 * answer.seconds:.0f} ms")

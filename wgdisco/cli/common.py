@@ -1,0 +1,255 @@
+"""What the commands share: the options that choose interface, backends and audience, and the node made of them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wgdisco.audience import Audience, Scope
+    from wgdisco.config import Config
+    from wgdisco.device import Device, Interface
+    from wgdisco.device.port import Port
+    from wgdisco.keys import PrivateKey, PublicKey
+    from wgdisco.node import Node
+    from wgdisco.sources import Source
+
+__all__ = [
+    "Setting",
+    "add_audience",
+    "add_backends",
+    "add_identity",
+    "add_secret",
+    "add_whereabouts",
+    "audiences",
+    "note",
+    "open_port",
+    "scope_of",
+    "setting",
+    "sources",
+]
+
+
+def note(text: str) -> None:
+    """A remark for people, on stderr, so that stdout stays what was asked for."""
+    print(f"wgdisco: {text}", file=sys.stderr)
+
+
+def add_identity(parser: argparse.ArgumentParser) -> None:
+    """Who we are."""
+    group = parser.add_argument_group("who we are")
+    group.add_argument("-i", "--interface", metavar="NAME", help="the WireGuard interface (default: the only one)")
+    group.add_argument(
+        "--private-key-file", metavar="FILE", help="a private key in a file of mode 0600, for a host without interface"
+    )
+    group.add_argument("--config", metavar="FILE", help="default: /etc/wgdisco/INTERFACE.toml, if it exists")
+
+
+def add_backends(parser: argparse.ArgumentParser) -> None:
+    """Which stores."""
+    group = parser.add_argument_group("stores")
+    group.add_argument(
+        "-b", "--backend", action="append", default=[], metavar="NAME", help="may be given several times (default: dht)"
+    )
+    group.add_argument(
+        "-o",
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the backend; NAME.KEY=VALUE when there are several",
+    )
+    group.add_argument("--deadline", type=float, metavar="SECONDS", help="for each store (default: 5)")
+
+
+def add_audience(parser: argparse.ArgumentParser) -> None:
+    """Who may read."""
+    group = parser.add_argument_group("who may read")
+    group.add_argument(
+        "--to",
+        choices=("peers", "network", "key"),
+        help="each peer of the interface (default), whoever has the network secret, or whoever knows our public key",
+    )
+    add_secret(parser)
+
+
+def add_secret(parser: argparse.ArgumentParser) -> None:
+    """The secret of a network."""
+    parser.add_argument("--secret-file", metavar="FILE", help="a network secret as `wgdisco genkey` prints it")
+
+
+def add_whereabouts(parser: argparse.ArgumentParser) -> None:
+    """Where we are."""
+    group = parser.add_argument_group("where we are")
+    group.add_argument(
+        "-e", "--endpoint", action="append", default=[], metavar="ADDRESS:PORT", help="say this instead of finding out"
+    )
+    group.add_argument("--stun", action="append", default=[], metavar="HOST:PORT", help="STUN servers to ask instead")
+    group.add_argument(
+        "--expose-hosts", action="store_true", help="with --to key: also the addresses inside our own network"
+    )
+
+
+@dataclass
+class Setting:
+    """What a command works with: who we are, from which configuration, with which options."""
+
+    options: argparse.Namespace
+    config: Config
+    device: Device | None
+    interface: Interface | None
+    private: PrivateKey | None
+
+    @property
+    def peers(self) -> list[PublicKey]:
+        """The peers of the interface."""
+        return list(self.interface.peers) if self.interface is not None else []
+
+    def given(self) -> list[str]:
+        """The endpoints the user gave, by option or configuration."""
+        return self.options.endpoint or list(self.config.endpoints)
+
+    @property
+    def wireguard(self) -> tuple[Device, Interface, PrivateKey]:
+        """Device, its reading and its key; raises AccessError when there is no usable interface."""
+        from wgdisco.errors import AccessError
+
+        if self.device is None or self.interface is None:
+            raise AccessError("this command works on a WireGuard interface: add -i INTERFACE")
+        if self.private is None:
+            raise AccessError(f"{self.interface.name} has no private key; set one with `wg set`, or `wg-quick up`")
+        return self.device, self.interface, self.private
+
+    def networks(self) -> list[bytes]:
+        """The secrets of the networks we are in, the one to publish with first."""
+        from wgdisco.config import read_network_secret
+
+        if self.options.secret_file:
+            return [read_network_secret(Path(self.options.secret_file), note)]
+        return self.config.secrets()
+
+    @asynccontextmanager
+    async def node(self) -> AsyncGenerator[Node, None]:
+        """The node, opened; everything is closed afterwards."""
+        from wgdisco.config import combine
+        from wgdisco.node import Node
+        from wgdisco.plugins import build
+        from wgdisco.state import State, default_folder
+        from wgdisco.store import Store
+
+        chosen = combine(self.config, self.options.backend, self.options.option)
+        if chosen.defaulted:
+            note("no backend was chosen, so: dht (no account, no server; records are sealed). Others: wgdisco backends")
+        folder = default_folder()
+        stores = [
+            Store(build(name, values, cache=folder / "cache" / name), self.options.deadline or 5.0)
+            for name, values in chosen.backends
+        ]
+        state = State.open(None if self.private is None else self.private.public)
+        for problem in state.problems:
+            note(problem)
+        node = Node(stores, state, self.private, self.networks(), self.config.lifetime)
+        try:
+            yield node
+        finally:
+            await node.close()
+
+
+def setting(options: argparse.Namespace, *, needed: bool = True) -> Setting:
+    """Read who we are; raises AccessError or UsageError that name the next step unless not `needed`."""
+    from wgdisco.config import for_interface, load, read_private_key
+
+    if options.private_key_file:
+        config = load(Path(options.config)) if options.config else for_interface(None)
+        return Setting(options, config, None, None, read_private_key(Path(options.private_key_file)))
+    device, interface = _device(options.interface, needed=needed)
+    config = load(Path(options.config)) if options.config else for_interface(interface.name if interface else None)
+    return Setting(options, config, device, interface, interface.private if interface else None)
+
+
+def _device(name: str | None, *, needed: bool) -> tuple[Device, Interface] | tuple[None, None]:
+    from wgdisco.device import open_device
+    from wgdisco.errors import AccessError, UsageError
+
+    try:
+        device = open_device(name or _only_interface())
+        interface = device.read()
+    except (AccessError, UsageError):
+        if needed or name:
+            raise
+        return None, None
+    for refused in interface.refused:
+        note(refused)
+    return device, interface
+
+
+def _only_interface() -> str:
+    from wgdisco.device import list_devices
+    from wgdisco.errors import NoDevice, UsageError
+
+    names = list_devices()
+    if len(names) > 1:
+        choice = " or ".join(f"-i {each}" for each in names)
+        raise UsageError(f"there are {len(names)} WireGuard interfaces, choose one: {choice}")
+    if not names:
+        raise NoDevice(
+            "there is no WireGuard interface; bring one up (wg-quick up wg0), or use --private-key-file FILE"
+        )
+    return names[0]
+
+
+def scope_of(here: Setting) -> Scope:
+    """The kind of audience that was chosen; raises UsageError where it has to be said."""
+    from wgdisco.audience import Scope
+    from wgdisco.errors import UsageError
+
+    if here.options.to is None and here.config.to is None and here.interface is None:
+        raise UsageError("without an interface there are no peers to speak to; choose --to network or --to key")
+    return Scope[(here.options.to or here.config.to or "peers").upper()]
+
+
+def audiences(here: Setting, node: Node) -> list[Audience]:
+    """Who may read what is published; raises UsageError when nobody could."""
+    from wgdisco.errors import UsageError
+
+    chosen = node.readers(scope_of(here), here.peers)
+    if not chosen:
+        raise UsageError("the interface has no peers, so nobody could read the record; choose --to network or --to key")
+    return chosen
+
+
+async def open_port(here: Setting, stack: AsyncExitStack) -> Port | None:
+    """The raw socket on WireGuard's own port; None with a remark when it cannot be had."""
+    from wgdisco.device.port import WireGuardPort
+    from wgdisco.errors import AccessError
+
+    _, interface, _ = here.wireguard
+    if not interface.listen_port:
+        raise AccessError(f"{interface.name} has no listen port; is it up? (ip link set up dev {interface.name})")
+    try:
+        return await stack.enter_async_context(WireGuardPort(interface.listen_port, fwmark=interface.fwmark))
+    except AccessError as error:
+        note(str(error))
+        return None
+
+
+def sources(here: Setting, port: Port | None) -> list[Source]:
+    """The sources of whereabouts; given endpoints alone when there are some."""
+    from wgdisco.endpoint import Endpoint
+    from wgdisco.sources.interface import InterfaceSource
+    from wgdisco.sources.static import StaticSource
+    from wgdisco.sources.stun import DEFAULT_STUN_SERVERS, StunSource
+
+    if given := here.given():
+        return [StaticSource([Endpoint.parse(text) for text in given])]
+    _, interface, _ = here.wireguard
+    allowed = [network for peer in interface.peers.values() for network in peer.allowed_ips]
+    found: list[Source] = [InterfaceSource(interface.listen_port, interface.fwmark, allowed)]
+    if port is not None:
+        found.append(StunSource(port, here.options.stun or here.config.stun or DEFAULT_STUN_SERVERS))
+    return found

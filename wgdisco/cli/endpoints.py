@@ -1,0 +1,108 @@
+"""Where am I, and what does my NAT allow: every source asked once, with its provenance."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from wgdisco.cli.common import Setting, add_identity, add_whereabouts, note, open_port, setting, sources
+
+if TYPE_CHECKING:
+    from wgdisco.sources import Nat, Source, Where
+
+__all__ = ["configure", "run"]
+
+DEADLINE = 6.0  # seconds; the filtering tests wait for answers that must not come
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    add_identity(parser)
+    add_whereabouts(parser)
+    parser.add_argument("--json", action="store_true", help="the findings as one object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print where we are; 0 when there is at least one endpoint, else 1."""
+    from wgdisco.cli.running import run as run_async
+
+    here = setting(options)
+    where = run_async(_find(here))
+    if options.json:
+        from wgdisco.cli import show
+
+        show.print_json(_plain(where))
+    else:
+        _print(here, where)
+    return 0 if where.found else 1
+
+
+async def _find(here: Setting) -> Where:
+    from wgdisco.sources import gather
+
+    async with AsyncExitStack() as stack:
+        port = await open_port(here, stack)
+        return await gather([_thorough(source) for source in sources(here, port)], DEADLINE)
+
+
+def _thorough(source: Source) -> Source:
+    """A STUN source that also does RFC 5780's tests."""
+    from wgdisco.sources.stun import StunSource
+
+    return replace(source, behaviour=True) if isinstance(source, StunSource) else source
+
+
+def _print(here: Setting, where: Where) -> None:
+    from wgdisco.cli.show import kind_name
+
+    if here.interface is not None:
+        print(f"interface: {here.interface.name}")
+        print(f"  listening port: {here.interface.listen_port}")
+    for found in where.found:
+        print(f"  endpoint: {found.endpoint} ({kind_name(found.kind)}; {found.detail or found.source})")
+    print(f"  nat: {verdict(where.nat)}")
+    for problem in where.problems:
+        note(problem)
+
+
+def verdict(nat: Nat) -> str:
+    """What the NAT allows, in one sentence."""
+    mapping, filtering = str(nat.mapping), str(nat.filtering)
+    if nat.translated is False:
+        return (
+            "none"
+            if filtering in ("unknown", "endpoint-independent")
+            else f"none, but a firewall: {filtering} filtering"
+        )
+    if mapping == "unknown":
+        return "unknown (two STUN servers have to answer)"
+    facts = f"{mapping} mapping, {filtering} filtering"
+    if mapping == "endpoint-independent":
+        return f"{facts}: others can punch through"
+    return f"{facts} (symmetric): only peers that are public or filter less than by address and port can be reached"
+
+
+def _plain(where: Where) -> dict[str, Any]:
+    from wgdisco.cli.show import kind_name
+
+    return {
+        "version": 1,
+        "endpoints": [
+            {
+                "address": str(each.endpoint.address),
+                "port": each.endpoint.port,
+                "kind": kind_name(each.kind),
+                "source": each.source,
+                "detail": each.detail,
+            }
+            for each in where.found
+        ],
+        "nat": {
+            "mapping": str(where.nat.mapping),
+            "filtering": str(where.nat.filtering),
+            "translated": where.nat.translated,
+        },
+        "problems": where.problems,
+    }

@@ -1,0 +1,131 @@
+"""Sign where this node can be reached and put the record into every backend."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+from wgdisco.cli.common import (
+    Setting,
+    add_audience,
+    add_backends,
+    add_identity,
+    add_whereabouts,
+    audiences,
+    note,
+    open_port,
+    setting,
+    sources,
+)
+
+if TYPE_CHECKING:
+    from wgdisco.node import Publication
+    from wgdisco.sources import Where
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    add_identity(parser)
+    add_backends(parser)
+    add_audience(parser)
+    add_whereabouts(parser)
+    parser.add_argument("--leave", action="store_true", help="say good-bye: publish a record without endpoints")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="show what would be said to whom; store nothing")
+    parser.add_argument("--json", action="store_true", help="the outcome as one object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Publish once; 0 when at least one store has all of it, else 3."""
+    from wgdisco.cli.running import run as run_async
+
+    return run_async(_publish(setting(options)))
+
+
+async def _publish(here: Setting) -> int:
+    from wgdisco.announce import hints_of
+    from wgdisco.cli import show
+    from wgdisco.policy import publishable
+
+    async with here.node() as node:
+        readers = audiences(here, node)
+        where = await _whereabouts(here)
+        for problem in where.problems:
+            note(problem)
+        found = publishable(where.found, readers[0].scope.name.lower(), expose_hosts=here.options.expose_hosts)
+        _require(found, leaving=here.options.leave)
+        if here.options.dry_run:
+            _print_plan(found, readers, [store.name for store in node.stores])
+            return 0
+        publication = await node.publish(found, readers, hints_of(where))
+        await node.tidy()
+    if here.options.json:
+        show.print_json(_plain(publication))
+    else:
+        _print(publication)
+    return 0 if publication.stored else 3
+
+
+async def _whereabouts(here: Setting) -> Where:
+    from wgdisco.sources import Where, gather
+
+    if here.options.leave:
+        return Where()
+    async with AsyncExitStack() as stack:
+        port = None if here.given() else await open_port(here, stack)
+        return await gather(sources(here, port))
+
+
+def _require(found: object, *, leaving: bool) -> None:
+    from wgdisco.errors import NotFound
+
+    if not found and not leaving:
+        raise NotFound("found no endpoint to publish; give one with --endpoint ADDRESS:PORT, or see: wgdisco endpoints")
+
+
+def _print_plan(found: Any, readers: Any, stores: list[str]) -> None:
+    from wgdisco.cli import show
+
+    print(f"would publish to: {', '.join(stores)}")
+    print(f"readable by: {show.readers(readers)}")
+    for candidate in found:
+        print(f"  endpoint: {candidate}")
+
+
+def _print(publication: Publication) -> None:
+    from wgdisco.cli import show
+
+    print(f"readable by: {show.readers(publication.audiences)}")
+    for candidate in publication.candidates:
+        print(f"  endpoint: {candidate}")
+    if not publication.candidates:
+        print("  endpoint: (none: good-bye)")
+    print(f"  lifetime: {show.span(publication.lifetime)}")
+    for outcome in publication.outcomes:
+        done = "stored" if outcome.complete else f"{outcome.stored} of {outcome.asked} stored; {outcome.error}"
+        less = publication.dropped.get(outcome.backend)
+        print(f"  {outcome.backend}: {done}" + (f", {less} candidates did not fit" if less else ""))
+
+
+def _plain(publication: Publication) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "issued": publication.issued,
+        "lifetime": publication.lifetime,
+        "audience": publication.audiences[0].scope.name.lower(),
+        "records": len(publication.audiences),
+        "candidates": [str(candidate.endpoint) for candidate in publication.candidates],
+        "backends": [
+            {
+                "name": outcome.backend,
+                "stored": outcome.stored,
+                "slots": outcome.asked,
+                "seconds": round(outcome.seconds, 3),
+                "error": None if outcome.error is None else str(outcome.error),
+                "dropped": publication.dropped.get(outcome.backend, 0),
+            }
+            for outcome in publication.outcomes
+        ],
+    }
