@@ -23,7 +23,7 @@ LAYERS = (
     ("node",),
     ("announce", "tend"),
     ("agent",),
-    ("cli",),
+    ("cli", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ROOT = Path(wgdisco.__file__).parent

@@ -100,3 +100,7 @@ def _guarded(command: ModuleType, options: argparse.Namespace) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone, as `head` does
         return 0
+
+
+if __name__ == "__main__":
+    entry()
