@@ -177,11 +177,12 @@ async def test_a_closed_port_ends_its_transactions(port):
             await waiting
 
 
-async def test_a_request_reaches_the_handler_with_both_addresses(port):
+@pytest.mark.parametrize("kind", [Type.REQUEST, Type.INDICATION])
+async def test_a_request_reaches_the_handler_with_both_addresses(port, kind):
     loop = asyncio.get_running_loop()
     got = loop.create_future()
     port.on_request = lambda *what: got.set_result(what)
-    request = Message(attributes={Attribute.USERNAME: "me"})
+    request = Message(kind, {Attribute.USERNAME: "me"})
     with Owner() as peer:
         peer.send(encode(request, b"key"), Endpoint(ip_address("127.0.0.1"), port.port))
         message, arrival = await asyncio.wait_for(got, 5)
@@ -377,18 +378,25 @@ async def test_the_fwmark_is_on_every_socket(kind):
             assert marks == {0xCA6C}
 
 
-@needs_raw
-async def test_a_flood_leaves_the_loop_alive_and_is_read_in_portions():
-    with Owner() as owner, Owner() as peer:
-        async with WireGuardPort(owner.port) as port:
-            turns = []
-            port.on_request = lambda *_: turns.append(asyncio.get_running_loop().time())
-            for _ in range(2 * AT_ONCE + 1):
-                peer.send(encode(Message()), owner.endpoint)
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            assert len(turns) == AT_ONCE
-            await until(lambda: len(turns) == 2 * AT_ONCE + 1)
+@pytest.mark.parametrize("pause", [0.001, 3600])
+async def test_a_flood_is_read_in_portions_with_a_rest_between(port, pause, monkeypatch):
+    monkeypatch.setattr("wgdisco.device.port.PAUSE", pause)
+    turns = []
+    port.on_request = lambda *_: turns.append(1)
+    with Owner() as peer:
+        for _ in range(2 * AT_ONCE + 1):
+            peer.send(encode(Message()), Endpoint(ip_address("127.0.0.1"), port.port))
+    await until(lambda: len(turns) == (AT_ONCE if pause == 3600 else 2 * AT_ONCE + 1))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(turns) == (AT_ONCE if pause == 3600 else 2 * AT_ONCE + 1)
+
+
+def test_a_checksum_of_zero_is_sent_as_all_ones():
+    """RFC 768: zero would mean that there is none."""
+    source, to = ip_address("192.0.2.1"), Endpoint.parse("198.51.100.2:3478")
+    payload = udp_frame(51820, to, bytes(2), source)[6:8]  # makes the whole sum to 0xffff
+    assert udp_frame(51820, to, payload, source)[6:8] == b"\xff\xff"
 
 
 @pytest.mark.parametrize("data", [b"", b"\x45" + bytes(19), b"\x4f" + bytes(60)])

@@ -133,14 +133,14 @@ def netlink():
 
 
 def test_the_links_are_those_the_kernel_lists(netlink):
-    assert {(each.index, each.name) for each in netlink.links()} == set(socket.if_nameindex())
+    assert {(each.number, each.name) for each in netlink.links()} == set(socket.if_nameindex())
 
 
 def test_the_loopback_addresses_are_held_by_the_loopback_link(netlink):
     (loopback,) = [each for each in netlink.links() if each.flags & 0x8]
-    held = {str(each.address) for each in netlink.addresses() if each.index == loopback.index}
+    held = {str(each.address) for each in netlink.addresses() if each.number == loopback.number}
     assert "127.0.0.1" in held
-    assert netlink.link(loopback.index) == loopback
+    assert netlink.link(loopback.number) == loopback
 
 
 def test_an_unknown_link_is_an_oserror(netlink):

@@ -143,6 +143,12 @@ def test_attributes_behind_an_integrity_code_do_not_count():
     assert decode(message(0x101, code, late)).mapped is None
 
 
+def test_of_two_equal_integrity_codes_the_first_counts():
+    right = encode(Message(transaction=TRANSACTION), b"key", Integrity.SHA1)[20:-8]
+    for codes, valid in (([right[4:], bytes(20)], True), ([bytes(20), right[4:]], False)):
+        assert decode(message(1, *((0x08, code) for code in codes))).signed_by(b"key", Integrity.SHA1) is valid
+
+
 def test_of_two_equal_attributes_the_first_counts():
     first, second = (0x06, b"first"), (0x06, b"second")
     assert decode(message(1, first, second)).attributes == {Attribute.USERNAME: "first"}

@@ -28,9 +28,9 @@ ANSWER_WITHIN = 2.0  # seconds; the kernel answers before sendto() returns, this
 
 
 class Link(NamedTuple):
-    """A network interface: `kind` is what `ip -d link` calls it ("" for hardware), `master` the bridge's index or 0."""
+    """A network interface: `kind` as `ip -d link` names it ("" for hardware), `master` its bridge's number or 0."""
 
-    index: int
+    number: int
     name: str
     flags: int
     kind: str
@@ -38,10 +38,10 @@ class Link(NamedTuple):
 
 
 class Held(NamedTuple):
-    """An address that an interface holds, with the flags of if_addr.h and its scope (0: global)."""
+    """An address that interface `number` holds, with the flags of if_addr.h and its scope (0: global)."""
 
     address: Address
-    index: int
+    number: int
     flags: int
     scope: int
 
@@ -77,9 +77,9 @@ class RouteNetlink:
         """Every network interface."""
         return [_link(body) for body in self.ask(GET_LINK, LINK.pack(0, 0, 0, 0, 0), DUMP)]
 
-    def link(self, index: int) -> Link:
-        """One network interface by its index."""
-        return _link(self.ask(GET_LINK, LINK.pack(0, 0, index, 0, 0))[0])
+    def link(self, number: int) -> Link:
+        """One network interface by its number."""
+        return _link(self.ask(GET_LINK, LINK.pack(0, 0, number, 0, 0))[0])
 
     def addresses(self) -> list[Held]:
         """Every IPv4 and IPv6 address that an interface holds."""
@@ -110,19 +110,19 @@ class RouteNetlink:
 
 
 def _link(body: bytes) -> Link:
-    _, _, index, flags, _ = LINK.unpack_from(body)
+    _, _, number, flags, _ = LINK.unpack_from(body)
     found = dict(attributes(body[LINK.size :]))
     kind = dict(attributes(found.get(IFLA_LINKINFO, b""))).get(IFLA_INFO_KIND, b"")
     (master,) = struct.unpack("=i", found.get(IFLA_MASTER, bytes(4)))
-    return Link(index, _text(found[IFLA_IFNAME]), flags, _text(kind), master)
+    return Link(number, _text(found[IFLA_IFNAME]), flags, _text(kind), master)
 
 
 def _held(body: bytes) -> Held:
-    _, _, flags, scope, index = ADDRESS.unpack_from(body)
+    _, _, flags, scope, number = ADDRESS.unpack_from(body)
     found = dict(attributes(body[ADDRESS.size :]))
     if IFA_FLAGS in found:
         (flags,) = struct.unpack("=I", found[IFA_FLAGS])
-    return Held(ip_address(found.get(IFA_LOCAL) or found[IFA_ADDRESS]), index, flags, scope)
+    return Held(ip_address(found.get(IFA_LOCAL) or found[IFA_ADDRESS]), number, flags, scope)
 
 
 def _text(value: bytes) -> str:

@@ -66,11 +66,11 @@ def worthwhile(
     `ways` are the default routes of both families, `allowed_ips` those of all peers.
     """
     out = {way.interface for way in ways}
-    real = {link.index: link for link in links if _is_real(link, links, out)}
+    real = {link.number: link for link in links if _is_real(link, links, out)}
     preferred = [way.source for way in ways]
-    held = [each for each in addresses if each.index in real and _is_usable(each, preferred)]
+    held = [each for each in addresses if each.number in real and _is_usable(each, preferred)]
     held = [each for each in held if inside(each.address, allowed_ips) is None]
-    return [(each.address, real[each.index]) for each in sorted(held, key=lambda each: each.address not in preferred)]
+    return [(each.address, real[each.number]) for each in sorted(held, key=lambda each: each.address not in preferred)]
 
 
 def _is_real(link: Link, links: Collection[Link], out: Collection[str]) -> bool:
@@ -86,7 +86,7 @@ def _is_tunnel(link: Link) -> bool:
 
 def _ports(bridge: Link, links: Collection[Link]) -> Iterator[Link]:
     """The ports of a bridge that are neither containers' nor virtual machines'."""
-    return (each for each in links if each.master == bridge.index and each.kind not in VIRTUAL | TUNNELS)
+    return (each for each in links if each.master == bridge.number and each.kind not in VIRTUAL | TUNNELS)
 
 
 def _is_usable(held: Held, preferred: Collection[Address]) -> bool:

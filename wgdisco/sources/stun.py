@@ -173,8 +173,7 @@ class _Poll:
         if not is_plausible(answer.mapped, address):
             reason = refused(answer.mapped) or "a private address, and the server is a public one"
             raise ValueError(f"it says that we are at {answer.mapped}, which cannot be: {reason}")
-        other = answer.other if answer.other is not None and is_plausible(answer.other, address) else None
-        self.seen.append(Seen(server, address, answer.mapped, other))
+        self.seen.append(Seen(server, address, answer.mapped, answer.other))
 
     def _is_enough(self, version: int) -> bool:
         return len(_family(self.seen, version)) >= min(2, len(self.servers))
