@@ -248,6 +248,16 @@ async def test_a_system_without_ipv6_still_has_ipv4(monkeypatch):
         assert (await port.transact(Message(), server.endpoint())).mapped.port == port.port
 
 
+async def test_a_system_without_any_ip_says_so(monkeypatch):
+    def nothing(self, family):
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr(UDPPort, "_open", nothing)
+    with pytest.raises(AccessError, match="cannot use UDP port 5: this system has neither IPv4 nor IPv6"):
+        async with UDPPort(5):
+            pass
+
+
 async def test_a_port_in_use_says_what_to_do():
     expected = r"UDP port \d+ is in use; choose another one, or 0 for any"
     with Owner(address="0.0.0.0") as owner, pytest.raises(AccessError, match=expected):

@@ -14,47 +14,22 @@ import errno
 import socket
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import NamedTuple, Self
+from typing import Self
 
 from wgdisco.device.family import FAMILIES, Family, mark
 from wgdisco.device.raw import open_raw, udp_frame, unframe
 from wgdisco.device.routes import Routes
+from wgdisco.device.transactions import WAITS, Arrival, Expected, Refused, Transactions
 from wgdisco.endpoint import Address, Endpoint
 from wgdisco.errors import AccessError
-from wgdisco.stun import Attribute, Message, StunError, Type, decode, encode
+from wgdisco.stun import Message, StunError, Type, decode, encode
 
 __all__ = ["WAITS", "Arrival", "Port", "Refused", "UDPPort", "WireGuardPort"]
 
-WAITS = (0.5, 1.0, 2.0, 4.0)
-"""Seconds to wait after each transmission of a request (RFC 8489 section 6.2.1, ended earlier)."""
 LONGEST = 2048  # bytes of a datagram that are read; STUN messages are far shorter
 AT_ONCE = 64  # datagrams read before the loop gets a turn
 PAUSE = 0.01  # seconds of rest after that many: a flood costs at most 6,400 messages a second
-
-
-class Arrival(NamedTuple):
-    """Where a message came from, and to which of our addresses."""
-
-    source: Endpoint
-    local: Address
-
-
-class Refused(ConnectionError):  # noqa: N818 - named after what the server did
-    """The server understood us and answered with an error; `answer` is what it said."""
-
-    def __init__(self, server: Endpoint, answer: Message) -> None:
-        code, reason = answer.attributes.get(Attribute.ERROR_CODE, (0, "no reason given"))
-        super().__init__(f"{server} answered with error {code}: {reason!r}")
-        self.answer = answer
-
-
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    origins: Collection[Endpoint]
-    key: bytes | None
-    answer: asyncio.Future[tuple[Message, Arrival]]
 
 
 class Port:
@@ -71,7 +46,7 @@ class Port:
         self.ignored = 0
         self.routes: Routes
         self._sockets: dict[int, socket.socket] = {}
-        self._pending: dict[bytes, _Pending] = {}
+        self._transactions = Transactions()
         self._rests: dict[int, asyncio.TimerHandle] = {}
 
     @property
@@ -85,11 +60,11 @@ class Port:
             self.routes = Routes()
             for family in FAMILIES:
                 self._add(family)
+            if not self._sockets:
+                raise AccessError(f"cannot use UDP port {self.port}: this system has neither IPv4 nor IPv6")
         except BaseException:
             self._close()
             raise
-        if not self._sockets:
-            raise AccessError(f"cannot use UDP port {self.port}: this system has neither IPv4 nor IPv6")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -132,16 +107,8 @@ class Port:
     ) -> tuple[Message, Arrival]:
         """`transact`, with where the answer came from and arrived; `origins` are all places it may come from."""
         payload = encode(request, key)
-        pending = _Pending(origins or (server,), key, asyncio.get_running_loop().create_future())
-        self._pending[request.transaction] = pending
-        try:
-            for wait in waits:
-                self.send(payload, server)
-                if (await asyncio.wait([pending.answer], timeout=wait))[0]:
-                    return _judged(server, pending.answer)
-        finally:
-            self._pending.pop(request.transaction, None)
-        raise TimeoutError(f"no answer from {server} within {sum(waits):g} s")
+        expected = Expected(request.transaction, origins or (server,), key)
+        return await self._transactions.run(server, expected, lambda: self.send(payload, server), waits)
 
     def _open(self, family: Family) -> socket.socket:
         raise NotImplementedError
@@ -198,12 +165,8 @@ class Port:
         if message.type in (Type.REQUEST, Type.INDICATION):
             if self.on_request is not None:
                 self.on_request(message, arrival)
-            return
-        pending = self._pending.get(message.transaction)
-        if pending is None or pending.answer.done() or not _fits(pending, message, arrival.source):
+        elif not self._transactions.hear(message, arrival):
             self.ignored += 1
-            return
-        pending.answer.set_result((message, arrival))
 
     def _close(self) -> None:
         for rest in self._rests.values():
@@ -212,8 +175,7 @@ class Port:
             asyncio.get_running_loop().remove_reader(opened)
             opened.close()
         self._sockets.clear()
-        for pending in self._pending.values():
-            pending.answer.cancel()
+        self._transactions.abort()
         if hasattr(self, "routes"):
             self.routes.close()
 
@@ -262,18 +224,3 @@ class UDPPort(Port):
 
     def _incoming(self, family: Family, data: bytes, port: int) -> tuple[int, bytes]:  # noqa: ARG002 - the raw port's
         return port, data
-
-
-def _judged(server: Endpoint, answer: asyncio.Future[tuple[Message, Arrival]]) -> tuple[Message, Arrival]:
-    if answer.cancelled():
-        raise ConnectionAbortedError(errno.ECONNABORTED, f"the port was closed before {server} answered")
-    message, arrival = answer.result()
-    if message.type is Type.ERROR:
-        raise Refused(server, message)
-    return message, arrival
-
-
-def _fits(pending: _Pending, message: Message, source: Endpoint) -> bool:
-    """Whether an answer counts: from the right place, signed if asked for, and nothing in it is beyond us."""
-    signed = pending.key is None or message.signed_by(pending.key)
-    return source in pending.origins and signed and not message.unknown
