@@ -58,10 +58,7 @@ class Port:
         """Open the sockets of every family this host has; raises AccessError saying what is missing."""
         try:
             self.routes = Routes()
-            for family in FAMILIES:
-                self._add(family)
-            if not self._sockets:
-                raise AccessError(f"cannot use UDP port {self.port}: this system has neither IPv4 nor IPv6")
+            self._open_all()
         except BaseException:
             self._close()
             raise
@@ -118,6 +115,12 @@ class Port:
 
     def _incoming(self, family: Family, data: bytes, port: int) -> tuple[int, bytes]:
         raise NotImplementedError
+
+    def _open_all(self) -> None:
+        for family in FAMILIES:
+            self._add(family)
+        if not self._sockets:
+            raise AccessError(f"cannot use UDP port {self.port}: this system has neither IPv4 nor IPv6")
 
     def _add(self, family: Family) -> None:
         try:
