@@ -1,0 +1,288 @@
+"""The commands as a user meets them: what they print, their exit codes, and the message for every dead end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from base64 import b64encode
+from pathlib import Path
+
+import pytest
+
+from wgdisco.cli.main import COMMANDS, main
+from wgdisco.keys import PrivateKey
+
+ALICE, BOB = PrivateKey(b"a" * 32), PrivateKey(b"b" * 32)
+VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text())
+
+READABLE_NOW = [case for case in VECTORS["cases"] if "next period" not in case["name"]]
+
+
+@pytest.fixture(autouse=True)
+def no_interface(tmp_path, monkeypatch) -> None:
+    """A host without WireGuard, with state of its own."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    monkeypatch.setattr("wgdisco.device.list_devices", list)
+    monkeypatch.setattr("wgdisco.config.FOLDER", tmp_path / "etc")
+
+
+@pytest.fixture
+def shelf(tmp_path) -> list[str]:
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    return ["-b", "folder", "-o", f"path={folder}"]
+
+
+def key_file(tmp_path: Path, raw: bytes = b"a" * 32, mode: int = 0o600) -> str:
+    path = tmp_path / "private.key"
+    path.write_text(b64encode(raw).decode() + "\n")
+    path.chmod(mode)
+    return str(path)
+
+
+def error_of(capsys, *words: str) -> tuple[int, str]:
+    code = main(list(words))
+    return code, capsys.readouterr().err.strip().removeprefix("wgdisco: ")
+
+
+def test_publish_and_resolve_by_the_key_alone(capsys, tmp_path, shelf) -> None:
+    key = key_file(tmp_path)
+    assert main(["publish", "--private-key-file", key, "--to", "key", "-e", "192.0.2.7:51820", *shelf]) == 0
+    published = capsys.readouterr().out
+    assert published == (
+        "readable by: whoever knows the public key\n"
+        "  endpoint: 192.0.2.7:51820 (mapped)\n"
+        "  lifetime: 1 hour\n"
+        "  folder: stored\n"
+    )
+    assert main(["resolve", str(ALICE.public), "--short", *shelf]) == 0
+    assert capsys.readouterr().out == "192.0.2.7:51820\n"
+    assert main(["resolve", str(ALICE.public), "--json", "--all", *shelf]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["subject"], found["audience"], found["version"]) == (str(ALICE.public), "key", 1)
+    assert found["candidates"] == [{"kind": "mapped", "address": "192.0.2.7", "port": 51820}]
+    assert found["answers"][0]["name"] == "folder"
+    assert main(["resolve", str(ALICE.public), *shelf]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [f"peer: {ALICE.public}", "  endpoint: 192.0.2.7:51820 (mapped)"]
+    assert [line.split(":")[0].strip() for line in lines[2:]] == ["issued", "expires", "readable by", "found by"]
+
+
+def test_a_network_reads_what_others_cannot_find(capsys, tmp_path, shelf) -> None:
+    secret = tmp_path / "network"
+    assert main(["genkey"]) == 0
+    secret.write_text(capsys.readouterr().out)
+    secret.chmod(0o600)
+    words = ["--private-key-file", key_file(tmp_path), "-e", "192.0.2.7:1", "--to", "network", *shelf]
+    assert main(["publish", *words, "--secret-file", str(secret)]) == 0
+    assert main(["resolve", str(ALICE.public), "--secret-file", str(secret), *shelf]) == 0
+    capsys.readouterr()
+    code, text = error_of(capsys, "resolve", str(ALICE.public), *shelf)
+    assert code == 1
+    assert text == (
+        f"no valid record of {ALICE.public.short}:\n  folder: nothing there\n"
+        "asked for its records to: key\n"
+        "  add --secret-file FILE if it publishes to a network\n"
+        "  add -i INTERFACE or --private-key-file FILE if it publishes to its peers"
+    )
+
+
+def test_a_good_bye_and_a_dry_run(capsys, tmp_path, shelf) -> None:
+    words = ["publish", "--private-key-file", key_file(tmp_path), "--to", "key", *shelf]
+    assert main([*words, "-e", "192.0.2.7:1", "--dry-run"]) == 0
+    assert "would publish to: folder" in capsys.readouterr().out
+    assert list(Path(shelf[-1].removeprefix("path=")).iterdir()) == []
+    assert main([*words, "--leave", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["candidates"] == []
+    assert main(["resolve", str(ALICE.public), *shelf]) == 0
+    assert "endpoint: (none: it said that it is leaving)" in capsys.readouterr().out
+
+
+def test_foreign_text_in_a_slot_is_skipped(capsys, tmp_path, shelf) -> None:
+    words = ["--private-key-file", key_file(tmp_path), "--to", "key", "-e", "192.0.2.7:1", *shelf]
+    assert main(["publish", *words]) == 0
+    for path in Path(shelf[-1].removeprefix("path=")).iterdir():
+        path.write_text("something else entirely\n")
+    capsys.readouterr()
+    code, text = error_of(capsys, "resolve", str(ALICE.public), *shelf)
+    assert (code, text.splitlines()[1]) == (1, "  folder: nothing there")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["pubish"], 2, "unknown command 'pubish'; did you mean 'publish'?"),
+        (["zzz"], 2, f"unknown command 'zzz'; expected one of: {', '.join(COMMANDS)}"),
+        (
+            ["resolve", "short"],
+            2,
+            "public key 'short' is not valid base64; expected 44 characters of base64, as `wg pubkey` prints them",
+        ),
+        (
+            ["publish"],
+            4,
+            "there is no WireGuard interface; bring one up (wg-quick up wg0), or use --private-key-file FILE",
+        ),
+        (
+            ["publish", "--private-key-file", "/nonexistent"],
+            4,
+            "cannot read the private key in '/nonexistent': No such file or directory",
+        ),
+        (["resolve", str(BOB.public), "-b", "floder"], 2, "there is no backend 'floder'; did you mean 'folder'?"),
+        (["resolve", str(BOB.public), "-b", "folder"], 2, "backend 'folder' needs the option 'path': -o path=…"),
+        (
+            ["resolve", str(BOB.public), "-b", "folder", "-o", "pth=/tmp"],
+            2,
+            "backend 'folder' has no option 'pth'; did you mean 'path'?",
+        ),
+        (
+            ["resolve", str(BOB.public), "-b", "folder", "-o", "path"],
+            2,
+            "option 'path': expected KEY=VALUE, as -o prefix=/home/",
+        ),
+        (
+            ["resolve", str(BOB.public), "-b", "folder", "-b", "memory", "-o", "path=/tmp"],
+            2,
+            "option 'path=/tmp': several backends are used, so say whose: -o folder.path=/tmp",
+        ),
+        (
+            ["inspect", "/nonexistent", "--key", str(BOB.public)],
+            2,
+            "cannot read '/nonexistent': No such file or directory",
+        ),
+        (
+            ["inspect", "/dev/null", "--key", str(BOB.public), "--at", "soon"],
+            2,
+            "--at 'soon': expected a unix time in seconds, as 1795233600 or 1795233600.25",
+        ),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_every_dead_end_names_the_way_on(capsys, words: list[str], code: int, text: str) -> None:
+    found = error_of(capsys, *words)
+    assert (found[0], found[1][: len(text)]) == (code, text)
+
+
+def test_a_key_file_that_others_can_read_is_refused(capsys, tmp_path) -> None:
+    path = key_file(tmp_path, mode=0o644)
+    assert error_of(capsys, "publish", "--private-key-file", path) == (
+        4,
+        f"the private key in '{path}' can be read by others (mode 0644); chmod 600 {path}",
+    )
+
+
+def test_a_key_file_without_a_key_is_not_quoted(capsys, tmp_path) -> None:
+    path = tmp_path / "private.key"
+    path.write_text("hunter2\n")
+    path.chmod(0o600)
+    code, text = error_of(capsys, "publish", "--private-key-file", str(path))
+    assert code == 2
+    assert text == (
+        f"'{path}': the private key is not valid base64; expected 44 characters of base64, as `wg pubkey` prints them"
+    )
+
+
+def test_without_an_interface_the_audience_has_to_be_said(capsys, tmp_path, shelf) -> None:
+    words = ["publish", "--private-key-file", key_file(tmp_path), "-e", "192.0.2.7:1", *shelf]
+    assert error_of(capsys, *words) == (
+        2,
+        "without an interface there are no peers to speak to; choose --to network or --to key",
+    )
+    assert error_of(capsys, *words, "--to", "network") == (
+        2,
+        "--to network needs the network's secret: wgdisco genkey > FILE, then --secret-file FILE",
+    )
+
+
+def test_several_interfaces_are_listed(capsys, monkeypatch) -> None:
+    monkeypatch.setattr("wgdisco.device.list_devices", lambda: ["wg0", "wg1"])
+    assert error_of(capsys, "publish") == (2, "there are 2 WireGuard interfaces, choose one: -i wg0 or -i wg1")
+
+
+def test_the_default_backend_is_named(capsys, monkeypatch, tmp_path) -> None:
+    """The first line says which store was chosen for want of another, and why it is harmless."""
+    monkeypatch.setattr("wgdisco.config.DEFAULT_BACKENDS", ("memory",))
+    assert main(["resolve", str(BOB.public)]) == 1
+    assert capsys.readouterr().err.startswith("wgdisco: no backend was chosen, so: ")
+
+
+@pytest.mark.parametrize(
+    ("toml", "text"),
+    [
+        ("to = 'peers'\nlifetime = \n", "{path}:2: invalid value"),
+        ("to = 'peers'\n\nlifetim = 60\n", "{path}:3: unknown key 'lifetim'; did you mean 'lifetime'?"),
+        ("lifetime = 5\n", "{path}:1: lifetime: expected `int` >= 60"),
+        ("\nto = 'all'\n", "{path}:2: to: invalid enum value 'all'"),
+        ("[backends]\nfolder = 3\n", "{path}:1: backends: expected `object`, got `int`"),
+    ],
+)
+def test_a_bad_configuration_is_quoted_with_file_and_line(capsys, tmp_path, toml: str, text: str) -> None:
+    path = tmp_path / "wg0.toml"
+    path.write_text(toml)
+    words = ["publish", "--config", str(path), "--private-key-file", key_file(tmp_path)]
+    code, found = error_of(capsys, *words)
+    assert (code, found.lower()) == (2, text.format(path=path).lower())
+
+
+def decoded(capsys, blob: bytes, tmp_path: Path, *words: str) -> tuple[int, dict]:
+    path = tmp_path / "blob"
+    path.write_bytes(blob)
+    code = main(["inspect", str(path), "--json", *words])
+    return code, json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("case", VECTORS["invalid"], ids=lambda case: case["name"])
+def test_inspect_names_the_reason_of_each_invalid_vector(capsys, tmp_path, case: dict) -> None:
+    words = ["--key", VECTORS["keys"][case["asked"]]["public"], "--at", f"{case['now'] / 1000:.3f}"]
+    code, found = decoded(capsys, bytes.fromhex(case["blob"]), tmp_path, *words)
+    assert (code, found.get("error")) == (int(case["error"] is not None), case["error"])
+
+
+@pytest.mark.parametrize("form", ["blob", "text"])
+@pytest.mark.parametrize("case", READABLE_NOW, ids=lambda case: case["name"])
+def test_inspect_opens_each_vector_in_both_forms(capsys, tmp_path, case: dict, form: str) -> None:
+    words = ["--key", VECTORS["keys"][case["subject"]]["public"], "--at", str(VECTORS["now"])]
+    if case["audience"] == "network":
+        secret = tmp_path / "secret"
+        secret.write_text(b64encode(bytes.fromhex(case["secret"])).decode())
+        secret.chmod(0o600)
+        words += ["--secret-file", str(secret)]
+    if case["audience"] == "peers":
+        reader = VECTORS["keys"]["B" if case["subject"] == "A" else "A"]["private"]
+        path = tmp_path / "reader"
+        path.write_text(reader)
+        path.chmod(0o600)
+        words += ["--private-key-file", str(path)]
+    raw = bytes.fromhex(case["blob"]) if form == "blob" else case["text"].encode() + b"\n"
+    code, found = decoded(capsys, raw, tmp_path, *words)
+    assert code == 0
+    assert (found["issued"], found["lifetime"], found["hints"]) == (case["issued"], case["lifetime"], case["hints"])
+    known = [each for each in case["candidates"] if each[0] < 4]
+    assert [[each["address"], each["port"]] for each in found["candidates"]] == [each[1:] for each in known]
+
+
+def test_a_process_ends_at_once_when_a_plugin_hangs(tmp_path) -> None:
+    """A frozen store never holds up the exit of the process: neither a stubborn task nor a blocked thread."""
+    (tmp_path / "stubborn.py").write_text(
+        "import asyncio, threading, time\n"
+        "from wgdisco.cli.running import run\n"
+        "async def hang():\n"
+        "    while True:\n"
+        "        try:\n"
+        "            await asyncio.sleep(3600)\n"
+        "        except asyncio.CancelledError:\n"
+        "            pass\n"
+        "async def work():\n"
+        "    task = asyncio.ensure_future(hang())\n"
+        "    asyncio.get_running_loop().run_in_executor(None, time.sleep, 3600)\n"
+        "    await asyncio.sleep(0.1)\n"
+        "    return 7\n"
+        "import sys, wgdisco.cli.main as m\n"
+        "m.main = lambda: run(work())\n"
+        "m.entry()\n"
+    )
+    words = [sys.executable, "stubborn.py"]
+    done = subprocess.run(words, cwd=tmp_path, env=os.environ, timeout=30, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (7, "")
