@@ -62,7 +62,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 class Chosen:
     """The backends to use with their options; `defaulted` when nobody chose."""
 
-    backends: Sequence[tuple[str, Mapping[str, object]]]
+    backends: Mapping[str, Mapping[str, object]]
     defaulted: bool = False
 
 
@@ -122,7 +122,7 @@ def combine(config: Config, names: Sequence[str], settings: Sequence[str]) -> Ch
             tables[chosen[0]][key] = value
         else:
             raise ConfigError(f"option {setting!r}: several backends are used, so say whose: -o {chosen[0]}.{setting}")
-    return Chosen([(name, tables[name]) for name in chosen], defaulted=not names and not config.backends)
+    return Chosen(tables, defaulted=not names and not config.backends)
 
 
 def network_secret(text: str, where: str) -> bytes:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from wgdisco.audience import Audience, Place, Scope, slot_text, union
 from wgdisco.backend import Slot
-from wgdisco.discovery import Finding, Outcome, Search, follow, publish, resolve, slot_of
+from wgdisco.discovery import Finding, Outcome, Search, follow, publish, require, resolve, slot_of
 from wgdisco.errors import AccessError, UsageError, WgdiscoError
 from wgdisco.keys import PrivateKey, PublicKey
+from wgdisco.plugins import build
 from wgdisco.publication import Publisher, Sheet
 from wgdisco.record import LIFETIME, Candidate
-from wgdisco.state import Good, State
-from wgdisco.store import Store
+from wgdisco.state import Good, State, default_folder
+from wgdisco.store import DEADLINE, Store
 
-__all__ = ["Node", "Publication", "now_ms"]
+__all__ = ["Node", "Publication", "now_ms", "open_node"]
 
 MOST_PEERS = 100  # of the `peers` audience: one record for each
 HURRY = 30
@@ -27,6 +30,31 @@ SLOW_LIFETIME = 21600  # seconds, where a store limits writes
 def now_ms() -> int:
     """The clock: milliseconds since 1970."""
     return time.time_ns() // 1_000_000
+
+
+@asynccontextmanager
+async def open_node(
+    backends: Mapping[str, Mapping[str, object]],
+    private: PrivateKey | None = None,
+    networks: Sequence[bytes] = (),
+    *,
+    lifetime: int = LIFETIME,
+    deadline: float = DEADLINE,
+    folder: Path | None = None,
+) -> AsyncGenerator[Node, None]:
+    """A node over backends by name with their options; opened, and closed again at the end.
+
+    `networks` are network secrets of 32 bytes, `lifetime` seconds of a record, `deadline` seconds for each call to a
+    store, `folder` where state is kept (default: /var/lib/wgdisco or XDG_STATE_HOME). Raises ConfigError, PluginError
+    or MissingExtra for a backend that cannot be built.
+    """
+    folder = folder or default_folder()
+    stores = [Store(build(name, values, folder / "cache" / name), deadline) for name, values in backends.items()]
+    node = Node(stores, State.open(private.public if private else None, folder), private, networks, lifetime)
+    try:
+        yield node
+    finally:
+        await node.close()
 
 
 @dataclass
@@ -188,6 +216,11 @@ class Node:
         if search.best is not None:
             self.remember(search.best)
         return search
+
+    async def find(self, subject: PublicKey | str) -> Finding:
+        """The freshest record of a key; raises NotFound or StoreError with what every store said."""
+        key = PublicKey.parse(subject) if isinstance(subject, str) else subject
+        return require(await self.resolve(key), key)
 
     def remember(self, finding: Finding) -> None:
         """Keep a finding as the last good record of its subject."""

@@ -139,7 +139,7 @@ def _load(name: str, module: str, distribution: str) -> type[Backend]:
     try:
         manager.register(importlib.import_module(module), name)
         manager.check_pending()
-        classes = [each for answer in manager.hook.wgdisco_backends() for each in answer]
+        classes: list[object] = [each for answer in manager.hook.wgdisco_backends() for each in answer]
     except ModuleNotFoundError as error:
         extra = f"wgdisco[{name}]" if distribution == "wgdisco" else distribution
         raise MissingExtra(f"backend {name!r} needs {error.name!r}; install it with: pip install '{extra}'") from error

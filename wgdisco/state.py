@@ -257,20 +257,26 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _prepared(database: sqlite3.Connection) -> sqlite3.Connection:
     """The connection with the schema; closed again when the file is of no use."""
     try:
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            raise _Newer(f"it was written by a newer wgdisco (format {version}, this one knows {VERSION})")
         # one fsync a commit instead of three; FULL: a commit that returned is on disk
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
+        version = _sound(database)
         if version < VERSION:
             database.executescript(f"BEGIN IMMEDIATE;{SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
-        if database.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("the file is damaged")
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _sound(database: sqlite3.Connection) -> int:
+    """The format of a file that can be used; raises DatabaseError when it is damaged, _Newer when it is not for us."""
+    version = int(database.execute("PRAGMA user_version").fetchone()[0])
+    if version > VERSION:
+        raise _Newer(f"it was written by a newer wgdisco (format {version}, this one knows {VERSION})")
+    if database.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+        raise sqlite3.DatabaseError("the file is damaged")
+    return version
 
 
 def _moved_aside(path: Path, error: Exception, problems: list[str]) -> bool:

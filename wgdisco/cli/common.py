@@ -137,27 +137,20 @@ class Setting:
     async def node(self) -> AsyncGenerator[Node, None]:
         """The node, opened; everything is closed afterwards."""
         from wgdisco.config import combine
-        from wgdisco.node import Node
-        from wgdisco.plugins import build
-        from wgdisco.state import State, default_folder
-        from wgdisco.store import Store
+        from wgdisco.node import open_node
+        from wgdisco.store import DEADLINE
 
         chosen = combine(self.config, self.options.backend, self.options.option)
         if chosen.defaulted:
             note("no backend was chosen, so: dht (no account, no server; records are sealed). Others: wgdisco backends")
-        folder = default_folder()
-        stores = [
-            Store(build(name, values, cache=folder / "cache" / name), self.options.deadline or 5.0)
-            for name, values in chosen.backends
-        ]
-        state = State.open(None if self.private is None else self.private.public)
-        for problem in state.problems:
-            note(problem)
-        node = Node(stores, state, self.private, self.networks(), self.config.lifetime)
-        try:
+        deadline = self.options.deadline or DEADLINE
+        opening = open_node(
+            chosen.backends, self.private, self.networks(), lifetime=self.config.lifetime, deadline=deadline
+        )
+        async with opening as node:
+            for problem in node.state.problems:
+                note(problem)
             yield node
-        finally:
-            await node.close()
 
 
 def setting(options: argparse.Namespace, *, needed: bool = True) -> Setting:
