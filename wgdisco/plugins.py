@@ -165,9 +165,8 @@ def _owner(point: metadata.EntryPoint) -> str:
 
 
 def _fields(backend: type[Backend]) -> dict[str, dataclasses.Field[Any]]:
-    if not dataclasses.is_dataclass(backend):
-        return {}
-    return {field.name: field for field in dataclasses.fields(backend) if field.init and not field.name.startswith("_")}
+    fields: dict[str, dataclasses.Field[Any]] = getattr(backend, "__dataclass_fields__", {})
+    return {name: field for name, field in fields.items() if field.init and not name.startswith("_")}
 
 
 def _known(name: str, values: Mapping[str, object], fields: Mapping[str, dataclasses.Field[Any]]) -> None:

@@ -1,0 +1,93 @@
+"""What the tests of the contract share: an opened backend, patience, and the checks of every answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import pytest
+
+from wgdisco.backend import Backend, Slot
+
+__all__ = ["LIFETIME", "Contract", "Control", "checked", "hasten"]
+
+LIFETIME = 600  # seconds
+
+
+class Control(Protocol):
+    """What a test can do to the server; leave out `control` for a store without one."""
+
+    def freeze(self) -> None:
+        """Stop answering without closing anything (SIGSTOP)."""
+
+    def thaw(self) -> None:
+        """Go on (SIGCONT)."""
+
+    def kill(self) -> None:
+        """Be gone at once (SIGKILL)."""
+
+    def restart(self) -> None:
+        """Be back at the same address, with or without what was stored."""
+
+
+class Contract:
+    """The base of the contract's parts."""
+
+    control: Control | None = None
+    deadline: float = 10.0
+    """Seconds in which a healthy store answers, and a change is seen."""
+    impatience: float = 1.0
+    """Seconds after which a call to a frozen server is cut off."""
+
+    def backend(self) -> Backend:
+        """A fresh, unopened instance for the same store."""
+        raise NotImplementedError("define backend(self) and return an unopened instance of your backend")
+
+    def run(self, work: Callable[[Backend], Coroutine[Any, Any, None]]) -> None:
+        """Run `work` with an opened backend."""
+
+        async def opened() -> None:
+            async with asyncio.timeout(6 * self.deadline), self.opened() as backend:
+                await work(backend)
+
+        asyncio.run(opened())
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Backend]:
+        """An instance between `open` and `close`."""
+        backend = self.backend()
+        try:
+            await backend.open()
+            yield backend
+        finally:
+            await backend.close()
+
+    async def until(self, backend: Backend, slot: Slot, wanted: Callable[[list[bytes]], bool]) -> list[bytes]:
+        """The slot's values once they are as wanted, or as they are after the deadline: stores may take a moment."""
+        end = time.monotonic() + self.deadline
+        while not wanted(values := checked(await backend.get(slot))) and time.monotonic() < end:  # noqa: ASYNC110 - a store
+            await asyncio.sleep(0.05)
+        return values
+
+    def needs_control(self) -> Control:
+        """The control, or a skipped test."""
+        if self.control is None:
+            pytest.skip("this store has no server that could be frozen or killed")
+        return self.control
+
+
+def checked(values: Any) -> list[bytes]:
+    """The values, after making sure that they are a list of bytes."""
+    assert isinstance(values, list), f"expected a list of values, got {type(values).__name__}"
+    assert all(isinstance(value, bytes) for value in values), (
+        f"expected bytes, got {[type(v).__name__ for v in values]}"
+    )
+    return values
+
+
+def hasten(backend: Backend) -> None:
+    """Let a store that polls do so often, so that the test does not wait."""
+    setattr(backend, "poll", 0.1)  # noqa: B010 - an option of the instance; the class has the default
