@@ -1,0 +1,31 @@
+"""Fixtures for every test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.lab.lab import Lab, LabUnavailable
+from tests.support import cannot_run
+
+
+@pytest.fixture
+def make_lab() -> Iterator[Callable[..., Lab]]:
+    """Labs with the arguments of `Lab`, ended with the test; skips with the reason where none can be had."""
+    with ExitStack() as kept:
+
+        def make(**arguments: bool) -> Lab:
+            try:
+                return kept.enter_context(Lab(**arguments))
+            except LabUnavailable as error:
+                cannot_run(f"lab: {error}", "WGDISCO_LAB")
+
+        yield make
+
+
+@pytest.fixture
+def lab(make_lab: Callable[..., Lab]) -> Lab:
+    """A lab with nothing in it but the internet (tests/lab/lab.py shows its use)."""
+    return make_lab()
