@@ -186,7 +186,7 @@ def test_no_change_is_no_message():
 
 
 def test_a_peer_with_many_allowed_ips_is_removed_once_and_gets_its_keepalive_last():
-    networks = tuple(ip_network(f"fd00::{n:x}/128") for n in range(2500))
+    networks = tuple(ip_network(f"fd00::{n:x}/128") for n in range(3500))
     requests = kernel.encode_peer("wg0", Peer(KEY.public, NOWHERE, 25, networks), remove=True)
     flags = [[p.get_attr("WGPEER_A_FLAGS") for p in decoded(r).get_attr("WGDEVICE_A_PEERS")] for r in requests]
     assert flags == [[kernel.REMOVE_ME, kernel.REPLACE_ALLOWED_IPS], [kernel.UPDATE_ONLY], [kernel.UPDATE_ONLY]]

@@ -3,7 +3,7 @@
 What protects the peer, in this order: it has no session; all that is written was read or checked before; removing and
 re-adding are one system call, after which nothing of ours is needed to finish; it is read back and put back.
 
-What the other side guarantees. Kernel: a netlink request is worked off inside sendmsg(2), under the device's lock,
+What the other side guarantees. Kernel: netlink requests are worked off inside sendmsg(2), each under the device's lock,
 without looking at signals, so a kill comes before or after it; its parts are not rolled back when a later one fails.
 Userspace (wireguard-go): lines are applied as they arrive, under one lock, and are not rolled back either; therefore
 the whole transaction must fit the socket's buffer, so that one send(2) has not begun or has handed over all of it.
