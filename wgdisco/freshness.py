@@ -17,7 +17,7 @@ from wgdisco.record import Record, decode_body, decode_head, verified
 __all__ = ["Accepted", "Mark", "Marks", "read", "stamp"]
 
 MARGIN = 1_000  # milliseconds by which a publisher stays below a reader's limit, M in SPEC section 5
-KEPT = 64  # marks a key
+KEPT = 64  # marks a key, SPEC section 5
 
 
 @dataclass(slots=True)
@@ -29,33 +29,60 @@ class Mark:
 
 
 class Marks:
-    """The remembered timestamps of one key, oldest first."""
+    """The remembered timestamps of one key, oldest first; at most 64, so chosen that no wrong clock costs a floor."""
 
     def __init__(self, marks: Iterable[Mark] = ()) -> None:
-        self.all = sorted(marks, key=lambda mark: mark.issued)
+        self.all = sorted(marks, key=_issued)
 
     def last(self, edge: int) -> Mark | None:
         """The greatest mark that is not above `edge` (milliseconds)."""
-        index = bisect_right(self.all, edge, key=lambda mark: mark.issued)
+        index = bisect_right(self.all, edge, key=_issued)
         return self.all[index - 1] if index else None
 
     def add(self, issued: int) -> Mark:
-        """Remember a timestamp; it replaces a predecessor that is at most the skew older."""
-        predecessor = self.last(issued)
-        if predecessor is not None and predecessor.issued == issued:
-            return predecessor
-        if predecessor is not None and issued - predecessor.issued <= SKEW:
-            self.all.remove(predecessor)
+        """Remember a timestamp; beyond 64 another one is forgotten."""
+        index = bisect_right(self.all, issued, key=_issued)
+        if index and self.all[index - 1].issued == issued:
+            return self.all[index - 1]
         mark = Mark(issued)
-        self.all.insert(bisect_right(self.all, issued, key=lambda mark: mark.issued), mark)
-        del self.all[:-KEPT]
+        self.all.insert(index, mark)
+        if len(self.all) > KEPT:
+            del self.all[self._dispensable(index)]
         return mark
+
+    def _dispensable(self, new: int) -> int:
+        """The oldest whose neighbours are close, else the oldest; what a clock far ahead left leaves half the room."""
+        for index in range(1, len(self.all) - 1):
+            if index != new and self.all[index + 1].issued - self.all[index - 1].issued <= SKEW:
+                return index
+        return 0 if new >= KEPT // 2 else new + 1
+
+    def merged(self, other: Marks) -> Marks:
+        """Both together, as if one reader had seen all."""
+        both = Marks(Mark(mark.issued, dict(mark.digests)) for mark in self.all)
+        for mark in other.all:
+            digests = both.add(mark.issued).digests
+            for network, digest in mark.digests.items():
+                digests[network] = max(digest, digests.get(network, digest))
+        return both
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Marks) and self.all == other.all
+
+    __hash__ = None  # type: ignore[assignment] # it changes
+
+
+def _issued(mark: Mark) -> int:
+    return mark.issued
 
 
 def stamp(marks: Marks, now: int) -> int:
     """The publisher's next timestamp (milliseconds), added to `marks`; make them durable before it leaves."""
     last = marks.last(now + SKEW - MARGIN)
     issued = now if last is None else max(now, last.issued + 1)
+    # a clock that was a little ahead may have used it
+    while (taken := marks.last(issued)) is not None and taken.issued == issued:
+        issued += 1
     marks.add(issued)
     return issued
 
