@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Gateway"]
 
-CONNECT, REQUEST, WHOLE = 1.0, 2.0, 5.0  # seconds: to connect, without a byte, for a whole answer
-BUDGET = 3.5  # seconds after which no further endpoint is tried: the core gives a call 5
+CONNECT, REQUEST, WHOLE = 1.0, 2.0, 5.0  # seconds at most: to connect, without a byte, for a whole answer
+BUDGET = 4.5  # seconds that all endpoints share: the core gives a call 5
 BARRED = 60.0  # seconds without another attempt after a refused password
 BIGGEST = 4 << 20  # bytes of an answer, or of a line of a watch; etcd's own limit for a value is 1.5 MiB
 NO_AUTHENTICATION = 9  # gRPC status of etcd when it is asked for a token and has authentication switched off
@@ -36,11 +36,12 @@ class Gateway:
         """Connect to nothing yet; `endpoints` are URLs without a final slash, tried in this order."""
         import httpx2
 
+        self._wait = min(REQUEST, BUDGET / len(endpoints))
         self._client = httpx2.AsyncClient(
             verify=tls or False,  # without https there is nothing to verify, and no store of certificates to load
             trust_env=False,  # neither a proxy nor other certificates by environment
             headers={"Accept-Encoding": "identity", "Content-Type": "application/json"},
-            timeout=httpx2.Timeout(REQUEST, connect=CONNECT),
+            timeout=httpx2.Timeout(self._wait, connect=min(CONNECT, self._wait)),
         )
         self._broken = (httpx2.TransportError, OSError)  # a refused client certificate is a bare ssl.SSLError
         self.endpoints, self._current = endpoints, 0
@@ -58,7 +59,7 @@ class Gateway:
 
         With `leader` a member that is cut off from the others says so at once, instead of letting the call wait.
         """
-        begin, reasons, leaderless = time.monotonic(), [], ""
+        reasons, leaderless = [], ""
         for endpoint in self.endpoints[self._current :] + self.endpoints[: self._current]:
             try:
                 return decode(await self._ask(endpoint, path, body, leader=leader), kind)
@@ -66,8 +67,6 @@ class Gateway:
                 reasons.append(f"{endpoint}: {error}")
                 self.rotate(endpoint)
                 leaderless = leaderless or (endpoint if error.leaderless else "")
-            if time.monotonic() - begin > BUDGET:
-                break
         if leaderless:  # who answers at all is asked first for what needs no leader
             self._current = self.endpoints.index(leaderless)
         raise Unavailable("no endpoint can serve: " + "; ".join(reasons), leaderless=bool(leaderless))
@@ -80,7 +79,7 @@ class Gateway:
         endpoint = self.endpoints[self._current]
         try:
             async with AsyncExitStack() as kept:
-                async with asyncio.timeout(REQUEST):
+                async with asyncio.timeout(self._wait):
                     lines = await self._attach(endpoint, body, kept)
                     first = await anext(lines)
                 yield decode_line(first)
@@ -88,7 +87,7 @@ class Gateway:
                     yield decode_line(line)
         except self._broken as error:
             self.rotate(endpoint)
-            raise Unavailable(f"{endpoint}: {_reason(error)}") from error
+            raise Unavailable(f"{endpoint}: {self._reason(error, endpoint)}") from error
 
     def rotate(self, failed: str) -> None:
         """Turn to the next endpoint, unless another call that failed has done so."""
@@ -154,21 +153,23 @@ class Gateway:
             ):
                 answer = await _whole(got)
         except self._broken as error:
-            raise Unavailable(_reason(error)) from error
+            raise Unavailable(self._reason(error, endpoint)) from error
         if got.status_code != 200:
             raise refusal(got.status_code, answer, f"{endpoint} refused {path}")
         return answer
+
+    def _reason(self, error: Exception, endpoint: str) -> str:
+        if "Timeout" in type(error).__name__:
+            return f"no answer within {self._wait:g} s"
+        if str(error):
+            return str(error)
+        hint = "; does it want a client certificate (option cert)?" if endpoint.startswith("https:") else ""
+        return f"the connection broke ({type(error).__name__}){hint}"
 
 
 def _headers(token: str, *, leader: bool) -> dict[str, str]:
     headers = {"Grpc-Metadata-hasleader": "true"} if leader else {}
     return headers | {"Authorization": token} if token else headers  # etcd refuses the usual "Bearer "
-
-
-def _reason(error: Exception) -> str:
-    if "Timeout" in type(error).__name__:
-        return f"no answer within {CONNECT if 'Connect' in type(error).__name__ else REQUEST:g} s"
-    return str(error) or type(error).__name__
 
 
 async def _whole(response: httpx2.Response) -> bytes:

@@ -31,6 +31,7 @@ __all__ = [
 
 LONG = 60.0  # seconds to leave a server alone that refuses us
 DENIED, EXHAUSTED, TOKEN = 7, 8, 16  # gRPC status codes
+NO_USAGE = "if every call ends so, the server's certificate lacks clientAuth in its extendedKeyUsage"
 HINTS = {
     "user name is empty": "this etcd wants the options user and password",
     "invalid user ID or password": "check the options user and password",
@@ -38,7 +39,10 @@ HINTS = {
     "permission denied": "grant the user's role 'readwrite' (to readers 'read') on the whole prefix",
     "CommonName of client": "its gateway takes only client certificates without a CommonName; issue one with O= alone",
     "space exceeded": "its quota is used up: compact, defragment, then `etcdctl alarm disarm`",
-    "connection closed": "if every call ends so, the server's certificate lacks clientAuth in its extendedKeyUsage",
+    "connection closed": NO_USAGE,
+    "connection error": NO_USAGE,
+    "closed network connection": NO_USAGE,
+    "SubConns are in": NO_USAGE,
 }
 
 T = TypeVar("T")
@@ -122,10 +126,17 @@ class Watched(msgspec.Struct):
 
 
 class Failure(msgspec.Struct):
-    """Why a call failed; etcd's versions differ in their other fields."""
+    """Why a call failed, with the gRPC status; etcd's versions differ in their other fields."""
 
     message: str = ""
     code: int = 0
+    grpc_code: int = 0
+
+
+class Failed(Failure):
+    """The whole answer to a call that failed; that of a watch has the failure one level deeper."""
+
+    error: Failure | str = ""
 
 
 class Line(msgspec.Struct):
@@ -181,9 +192,10 @@ def decode_line(line: bytes) -> Watched:
 def refusal(status: int, answer: bytes, what: str) -> Unavailable | Refused:
     """The error in an answer that is not HTTP 200: Unavailable where another endpoint may do better, else Refused."""
     try:
-        failure = msgspec.json.decode(answer, type=Failure, strict=False)
+        whole = msgspec.json.decode(answer, type=Failed, strict=False)
+        failure: Failure = whole.error if isinstance(whole.error, Failure) else whole
     except (msgspec.DecodeError, UnicodeDecodeError):
         failure = Failure(f"HTTP {status} {answer[:60]!r}; is this the client port of etcd 3.4 or newer?")
     if status >= 500:
         return Unavailable(_hinted(failure.message), leaderless="no leader" in failure.message)
-    return Refused(f"{what}: {failure.message}", failure.code)
+    return Refused(f"{what}: {failure.message}", failure.code or failure.grpc_code)

@@ -59,31 +59,38 @@ class View:
 
         Raises ConnectionError when no endpoint keeps a watch, Refused when etcd does not allow it.
         """
-        ends, down = time.monotonic() + RELOAD, math.inf
+        ends, down, reasons = time.monotonic() + RELOAD, math.inf, set[str]()
         while time.monotonic() < ends:
             alive = math.inf
             try:
                 async with aclosing(self._gateway.watch(self._from(start), self._heartbeat)) as messages:
                     async for message in messages:
                         alive = min(alive, time.monotonic())
-                        if message.compact_revision or time.monotonic() > ends:
+                        if time.monotonic() > ends or not self._usable(message, start):
                             return
-                        if message.canceled:
-                            raise Refused(f"etcd ended the watch of {self._prefix!r}: {message.cancel_reason}")
-                        if message.header.revision < start - 1:
-                            return  # etcd came back with less than it had: it would be silent until it has caught up
                         for event in message.events:
                             yield event
                         start = _after(message, start)
                 down = math.inf
             except TooMuch:
                 return
-            except Unavailable:
+            except Unavailable as error:
                 now = time.monotonic()
-                down = now if now - alive > 1 else min(down, now)
+                if now - alive > 1:
+                    down = math.inf
+                reasons = {str(error)} if down == math.inf else {*reasons, str(error)}
+                down = min(down, now)
                 if now - down > PATIENCE:
-                    raise
+                    raise Unavailable("no endpoint keeps a watch: " + "; ".join(sorted(reasons))) from error
                 await asyncio.sleep(PAUSE)
+
+    def _usable(self, message: Watched, start: int) -> bool:
+        """Whether the watch goes on; False where everything has to be read anew, Refused where it is not allowed."""
+        if message.canceled and not message.compact_revision:
+            raise Refused(f"etcd ended the watch of {self._prefix!r}: {message.cancel_reason}")
+        # after a compaction the stream stays open in silence; an etcd that came back with less than it had is silent
+        # until it has caught up
+        return not message.canceled and message.header.revision >= start - 1
 
     async def _few(self, keys: Sequence[bytes]) -> tuple[int, dict[bytes, bytes]]:
         def question(*, serializable: bool) -> dict[str, Any]:
