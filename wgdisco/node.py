@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wgdisco.audience import Audience, Place, Scope, slot_text, union
+from wgdisco.audience import Audience, Place, Scope, union
 from wgdisco.backend import Slot
 from wgdisco.discovery import Finding, Outcome, Search, follow, publish, require, resolve, slot_of
 from wgdisco.errors import AccessError, UsageError, WgdiscoError
@@ -17,7 +18,7 @@ from wgdisco.keys import PrivateKey, PublicKey
 from wgdisco.plugins import build
 from wgdisco.publication import Publisher, Sheet
 from wgdisco.record import LIFETIME, Candidate
-from wgdisco.state import Good, State, default_folder
+from wgdisco.state import State, folder_for
 from wgdisco.store import DEADLINE, Store
 
 __all__ = ["Node", "Publication", "now_ms", "open_node"]
@@ -48,7 +49,7 @@ async def open_node(
     store, `folder` where state is kept (default: /var/lib/wgdisco or XDG_STATE_HOME). Raises ConfigError, PluginError
     or MissingExtra for a backend that cannot be built.
     """
-    folder = folder or default_folder()
+    folder = folder or folder_for(os.environ, os.getuid())
     stores = [Store(build(name, values, folder / "cache" / name), deadline) for name, values in backends.items()]
     node = Node(stores, State.open(private.public if private else None, folder), private, networks, lifetime)
     try:
@@ -185,13 +186,10 @@ class Node:
 
     def _note(self, outcomes: Sequence[Outcome], sheets: Mapping[str, Sheet]) -> None:
         """Remember which slots hold something of ours, to remove it when their period is over."""
-
-        def work() -> None:
+        with self.state.transaction():
             for outcome in outcomes:
                 for deposit in sheets[outcome.backend].deposits if outcome.stored else ():
                     self.state.wrote(outcome.backend, deposit.slot.id, deposit.slot.public, 1000 * deposit.slot.expires)
-
-        self.state.grouped(work)
 
     async def tidy(self) -> int:
         """Remove our slots of past periods from the stores; how many were removed. Failures are tried again later."""
@@ -201,7 +199,7 @@ class Node:
             if store is None or store.rests:
                 continue
             try:
-                await store.remove(Slot(written.id, slot_text(written.id), written.public))
+                await store.remove(Slot(written.id, written.text, written.public))
             except WgdiscoError:
                 continue
             self.state.forget(written)
@@ -224,9 +222,7 @@ class Node:
 
     def remember(self, finding: Finding) -> None:
         """Keep a finding as the last good record of its subject."""
-        place, now = finding.place, self.clock()
-        good = Good(finding.blob, place.network, place.period, finding.backend, now)
-        self.state.keep_good(finding.record.subject, good)
+        self.state.keep_good(finding.record.subject, finding.blob, finding.place, finding.backend, self.clock())
 
     def hurry(self) -> None:
         """Let stores that cannot push be asked thirty times as often as they are at rest, while a peer is wanted."""

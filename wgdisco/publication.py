@@ -86,23 +86,19 @@ class Publisher:
     def _sheet(
         self, audiences: Sequence[Audience], said: Mapping[bytes, Record], size: int, repeated: int | None
     ) -> Sheet:
-        now, issued = self.clock(), self.state.stamp(self.clock()) if repeated is None else repeated
-        repeat = repeated is not None
-
-        def work() -> Sheet:
-            deposits, dropped = [], 0
+        now, repeat = self.clock(), repeated is not None
+        issued = self.state.stamp(now) if repeated is None else repeated
+        deposits, dropped = [], 0
+        with self.state.transaction():
             for audience in audiences:
                 record = altered(said[audience.network], issued=issued)
                 statement, less = self._statement(record, size, repeat=repeat)
                 dropped = max(dropped, less)
                 self.state.keep_published(audience.network, statement, issued, record.end)
-                known = self.state.published(audience.network)
-                end = record.end if known is None else known.latest
+                end = max(record.end, self.state.latest_end(audience.network))
                 places = audience.writable(record.subject, now, end)
                 deposits += [self._deposit(place, statement, record, end, repeat=repeat) for place in places]
-            return Sheet(issued, deposits, dropped)
-
-        return self.state.grouped(work)
+        return Sheet(issued, deposits, dropped)
 
     def _statement(self, record: Record, size: int, *, repeat: bool) -> tuple[bytes, int]:
         if repeat and (known := self.state.published(record.network)) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wgdisco.cli.common import (
@@ -19,6 +20,7 @@ from wgdisco.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from wgdisco.keys import PublicKey
     from wgdisco.node import Node
     from wgdisco.store import Store
 
@@ -80,24 +82,35 @@ async def _stores(node: Node) -> AsyncIterator[bool]:
 
 
 async def _store(store: Store) -> bool:
-    from wgdisco.audience import Scope
-    from wgdisco.discovery import slot_of
+    from tempfile import TemporaryDirectory
+
     from wgdisco.errors import WgdiscoError
     from wgdisco.keys import PrivateKey
     from wgdisco.node import Node
     from wgdisco.state import State
 
     visitor = PrivateKey.generate()
-    guest = Node([store], State.in_memory(), visitor, lifetime=60)
-    try:
-        publication = await guest.publish([], guest.readers(Scope.KEY, []))
-        if not publication.stored:
-            return _line(False, store.name, str(publication.outcomes[0].error))
-        search = await guest.resolve(visitor.public, settle=None)
-        for place in guest.places(visitor.public):
-            await store.remove(slot_of(place))
-    except WgdiscoError as error:
-        return _line(False, store.name, str(error))
+    with TemporaryDirectory() as folder:
+        guest = Node([store], State.open(visitor.public, Path(folder)), visitor, lifetime=60)
+        try:
+            return await _tried(store, guest, visitor.public)
+        except WgdiscoError as error:
+            return _line(False, store.name, str(error))
+        finally:
+            guest.state.close()
+
+
+async def _tried(store: Store, guest: Node, key: PublicKey) -> bool:
+    """Put, get and remove."""
+    from wgdisco.audience import Scope
+    from wgdisco.discovery import slot_of
+
+    publication = await guest.publish([], guest.readers(Scope.KEY, []))
+    if not publication.stored:
+        return _line(False, store.name, str(publication.outcomes[0].error))
+    search = await guest.resolve(key, settle=None)
+    for place in guest.places(key):
+        await store.remove(slot_of(place))
     answer = search.answers[store.name]
     if search.best is None:
         return _line(False, store.name, f"took a record and did not give it back ({answer})")
