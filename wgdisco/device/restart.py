@@ -7,8 +7,8 @@ What the other side guarantees. Kernel: netlink requests are worked off inside s
 without looking at signals, so a kill comes before or after it; its parts are not rolled back when a later one fails.
 Userspace (wireguard-go): lines are applied as they arrive, under one lock, and are not rolled back either; therefore
 the whole transaction must fit the socket's buffer, so that one send(2) has not begun or has handed over all of it.
-What nobody guarantees: an allowed-ip that another program gives to another peer in the 2 ms between reading and writing
-comes back to this one, as with any other program that sets it.
+What nobody guarantees: an allowed-ip that another program gives to another peer between our reading and our writing
+(1 ms, 0.1 s with 10,000 peers) comes back to this one, as it would with any other program that sets it.
 """
 
 from __future__ import annotations
