@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
+import shlex
 import stat
 import tomllib
 from base64 import b64decode
@@ -12,14 +12,16 @@ from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
-import msgspec
 from msgspec import Meta, Struct
 
-from wgdisco.backend import Secret
+from wgdisco.endpoint import Endpoint
 from wgdisco.errors import AccessError, ConfigError, InvalidKey, UsageError
-from wgdisco.keys import PrivateKey
+from wgdisco.options import convert, did_you_mean
+
+if TYPE_CHECKING:
+    from wgdisco.keys import PrivateKey
 
 __all__ = [
     "Chosen",
@@ -33,11 +35,12 @@ __all__ = [
 ]
 
 FOLDER = Path("/etc/wgdisco")
-DEFAULT_BACKENDS = ("dht",)
+DEFAULT_BACKENDS = ("dht", "lan")
+"""Used when nobody chose, as far as they are there."""
 SECRET = "expected 32 bytes in base64, as `wgdisco genkey` prints them"  # noqa: S105 - a message
 
 
-class Config(Struct, frozen=True, forbid_unknown_fields=True):
+class Config(Struct, frozen=True):
     """What a configuration file may say; each attribute is a key of it.
 
     `to` is who may read, `networks` references to network secrets (the first is published with, all are read),
@@ -46,7 +49,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     to: Literal["peers", "network", "key"] | None = None
-    networks: tuple[dict[str, str], ...] = ()
+    networks: tuple[Any, ...] = ()
     lifetime: Annotated[int, Meta(ge=60, le=86400)] = 3600
     endpoints: tuple[str, ...] = ()
     stun: tuple[str, ...] = ()
@@ -54,8 +57,10 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     backends: dict[str, dict[str, Any]] = {}
 
     def secrets(self) -> list[bytes]:
-        """The network secrets, read from where they are kept."""
-        return [network_secret(Secret.parse(reference).reveal(), str(reference)) for reference in self.networks]
+        """The network secrets, read from where they are kept; raises ConfigError."""
+        from wgdisco.backend import Secret
+
+        return [network_secret(Secret.parse(each).reveal(), _reference(each)) for each in self.networks]
 
 
 @dataclass(frozen=True)
@@ -67,62 +72,143 @@ class Chosen:
 
 
 def for_interface(name: str | None) -> Config:
-    """The configuration of an interface, empty when there is no file for it."""
-    path = FOLDER / f"{name}.toml"
-    return load(path) if name is not None and path.exists() else Config()
+    """The configuration of an interface, empty when there is no file for it; raises ConfigError as `load`."""
+    if name is None:
+        return Config()
+    try:
+        return load(FOLDER / f"{name}.toml")
+    except ConfigError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return Config()
+        raise
 
 
 def load(path: Path) -> Config:
-    """Read a file; raises ConfigError with file and line."""
+    """Read a file; raises ConfigError with file and line, and what was expected there."""
     try:
-        text = path.read_text()
-        table = tomllib.loads(text)
+        return _parse(path, path.read_bytes())
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {str(path)!r}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not a text file: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
-        where = f"{path}:{line[1]}" if line else f"{path}"
-        raise ConfigError(f"{where}: {re.sub(r' *[(]at .*[)]', '', str(error))}") from error
-    for key in table:
-        if key not in Config.__struct_fields__:
-            close = difflib.get_close_matches(key, Config.__struct_fields__, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"expected one of: {', '.join(Config.__struct_fields__)}"
-            raise ConfigError(f"{path}:{_line(text, key)}: unknown key {key!r}; {hint}")
+
+
+def _parse(path: Path, raw: bytes) -> Config:
     try:
-        return msgspec.convert(table, Config)
-    except msgspec.ValidationError as error:
-        reason, _, place = str(error).partition(" - at `$.")
-        key = re.split(r"[\[.`]", place)[0]
-        raise ConfigError(f"{path}:{_line(text, key)}: {key}: {reason[:1].lower()}{reason[1:]}") from error
+        text = raw.decode()
+        table = tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: this is no text in UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        reason, _, place = str(error).partition(" (at ")
+        found = re.match(r"line (\d+)", place)
+        line = int(found[1]) if found else len(text.splitlines())
+        raise ConfigError(f"{path}:{line}: {reason[:1].lower()}{reason[1:]}") from error
+    if isinstance(table.get("backends"), dict):
+        _check_tables(table["backends"], path, text)
+    hints = get_type_hints(Config, include_extras=True)
+    values = {}
+    for key, value in table.items():
+        try:
+            if key not in hints:
+                raise ConfigError(f"unknown key {key!r}; {did_you_mean(key, list(hints))}")
+            values[key] = _checked(key, value, hints[key])
+        except UsageError as error:
+            raise ConfigError(f"{path}:{_line(text, key)}: {error}") from error
+    return Config(**values)
 
 
-def _line(text: str, key: str) -> int:
-    """The line where a top-level key or table begins; 1 when it is not found."""
-    start = re.compile(rf"""\s*(\[\[?\s*)?["']?{re.escape(key)}["']?\s*[=.\]]""")
-    return next((number for number, line in enumerate(text.splitlines(), 1) if start.match(line)), 1)
+def _check_tables(backends: Mapping[str, object], path: Path, text: str) -> None:
+    for name, value in backends.items():
+        if not isinstance(value, dict):
+            where = f"{path}:{_line(text, 'backends', name)}: backends.{name} = {value!r}"
+            raise ConfigError(f"{where}: expected a table, as [backends.{name}]")
+
+
+def _checked(key: str, value: Any, hint: Any) -> Any:
+    """A value of the type its key wants; raises UsageError, which quotes it unless it may be a secret."""
+    if key == "networks":
+        return _references(value)
+    try:
+        converted = convert(value, hint)
+    except ConfigError as error:
+        raise ConfigError(f"{key} = {value!r}: {error}") from error
+    if key == "endpoints":
+        for each in converted:
+            Endpoint.parse(each)
+    if key == "stun" and converted:
+        from wgdisco.sources.names import split
+
+        for each in converted:
+            split(each)
+    return converted
+
+
+def _references(value: object) -> tuple[object, ...]:
+    from wgdisco.backend import Secret
+
+    if not isinstance(value, list):
+        raise ConfigError('networks: expected a list of references, as [{file = "/path"}]')
+    try:
+        for each in value:
+            Secret.parse(each)
+    except ConfigError as error:
+        raise ConfigError(f"networks: {error}") from error
+    return tuple(value)
+
+
+def _reference(reference: object) -> str:
+    return ":".join(*reference.items()) if isinstance(reference, dict) else str(reference)
+
+
+def _line(text: str, *wanted: str) -> int:
+    """The line where a key or table begins, found without parsing; the file's first when there is none."""
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        header, pair = re.match(r"\s*\[\[?([^]]+)\]", line), re.match(r"([^=#]+)=", line)
+        if header:
+            here = table = _dotted(header[1])
+        elif pair:
+            here = table + _dotted(pair[1])
+        else:
+            continue
+        if here[: len(wanted)] == wanted:
+            return number
+    return 1
+
+
+def _dotted(key: str) -> tuple[str, ...]:
+    return tuple(part.strip(" \t\"'") for part in key.split("."))
 
 
 def combine(config: Config, names: Sequence[str], settings: Sequence[str]) -> Chosen:
     """The backends from the command line, else from the file, else the default; `settings` are `KEY=VALUE`.
 
-    Raises ConfigError for a setting without a value, or one that could belong to several backends.
+    A setting goes before what the file says. Raises ConfigError for one without a value, one that could belong to
+    several backends, or one for a backend that is not used.
     """
-    chosen = list(dict.fromkeys(names)) or list(config.backends) or list(DEFAULT_BACKENDS)
+    chosen = list(dict.fromkeys(names)) or list(config.backends)
+    defaulted = not chosen
+    chosen = chosen or _defaults()
     tables: dict[str, dict[str, object]] = {name: dict(config.backends.get(name, {})) for name in chosen}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key:
             raise ConfigError(f"option {setting!r}: expected KEY=VALUE, as -o prefix=/home/")
-        name, dot, rest = key.partition(".")
-        if dot and name in tables:
-            tables[name][rest] = value
-        elif len(tables) == 1:
-            tables[chosen[0]][key] = value
-        else:
-            raise ConfigError(f"option {setting!r}: several backends are used, so say whose: -o {chosen[0]}.{setting}")
-    return Chosen(tables, defaulted=not names and not config.backends)
+        # no option has a dot in its name, but a third party's backend may
+        name, dot, option = key.rpartition(".")
+        if not dot and len(tables) > 1:
+            raise ConfigError(f"option {key!r}: several backends are used, so say whose: -o {chosen[0]}.{key}=…")
+        if dot and name not in tables:
+            raise ConfigError(f"option {key!r}: backend {name!r} is not used here; add -b {name}")
+        tables[name or chosen[0]][option] = value
+    return Chosen(tables, defaulted)
+
+
+def _defaults() -> list[str]:
+    from wgdisco.plugins import built_in
+
+    there = built_in()
+    return [name for name in DEFAULT_BACKENDS if name in there] or list(DEFAULT_BACKENDS[:1])
 
 
 def network_secret(text: str, where: str) -> bytes:
@@ -146,6 +232,8 @@ def read_network_secret(path: Path, warn: Callable[[str], None]) -> bytes:
 
 def read_private_key(path: Path) -> PrivateKey:
     """A private key from a file that only its owner can read; raises AccessError or InvalidKey, never quoting it."""
+    from wgdisco.keys import PrivateKey
+
     text, warning = _private_text(path, "private key")
     if warning:
         raise AccessError(warning)
@@ -158,7 +246,7 @@ def read_private_key(path: Path) -> PrivateKey:
 def _private_text(path: Path, what: str) -> tuple[str, str]:
     """What a file holds, and a warning when others can read it."""
     try:
-        with path.open() as file:
+        with path.open(encoding="utf-8") as file:
             mode = os.fstat(file.fileno()).st_mode
             text = file.read(4096)
     except UnicodeDecodeError:
@@ -168,4 +256,5 @@ def _private_text(path: Path, what: str) -> tuple[str, str]:
     # a pipe, as the shell's <(…), has no permissions worth the name
     if not stat.S_ISREG(mode) or not mode & 0o077:
         return text, ""
-    return text, f"the {what} in {str(path)!r} can be read by others (mode {mode & 0o777:04o}); chmod 600 {path}"
+    mend = f"chmod 600 {shlex.quote(str(path))}"
+    return text, f"the {what} in {str(path)!r} can be read by others (mode {mode & 0o777:04o}); {mend}"

@@ -1,32 +1,31 @@
-"""Find a backend by name, importing only that one, and build it from its options."""
+"""Find a backend by name, importing only that one; built-ins are the files of backends/, others are entry points."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import inspect
 import re
-from collections.abc import Mapping, Sequence
-from importlib import metadata
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, NamedTuple
 
-from wgdisco.errors import ConfigError, MissingExtra, PluginError
+from wgdisco.errors import MissingExtra, PluginError
+from wgdisco.options import Option, did_you_mean, fill, options
 
 if TYPE_CHECKING:
+    from importlib.metadata import Distribution
+
+    from pluggy import PluginManager
+
     from wgdisco.backend import Backend
 
-__all__ = ["Available", "Option", "build", "find", "listed", "options"]
+__all__ = ["Available", "Option", "build", "built_in", "find", "install_hint", "listed", "options"]
 
 GROUP = "wgdisco"
 BUILT_IN = Path(__file__).parent / "backends"
-UNIVERSAL = ("poll", "deadline")
-"""Options every backend has: seconds between two questions while following, and seconds a call may take."""
 
 
 class Available(NamedTuple):
-    """A backend by name: where it comes from, its first docstring line, and what has to be installed for it."""
+    """A backend by name, the distribution it comes from, what it is in a line, and what keeps it from being used."""
 
     name: str
     origin: str
@@ -34,14 +33,16 @@ class Available(NamedTuple):
     missing: str | None = None
 
 
-class Option(NamedTuple):
-    """One option of a backend, as text for people."""
+class _Point(NamedTuple):
+    """An entry point of a third party: the backend's name, the module that offers it, and whose it is."""
 
     name: str
-    type: str
-    default: str
-    required: bool
-    doc: str
+    module: str
+    distribution: Distribution
+
+    @property
+    def owner(self) -> str:
+        return f"{self.distribution.name} {self.distribution.version}"
 
 
 def built_in() -> list[str]:
@@ -50,197 +51,199 @@ def built_in() -> list[str]:
 
 
 def find(name: str) -> type[Backend]:
-    """The backend class of that name; raises PluginError (unknown, broken) or MissingExtra (its library)."""
+    """The backend class of that name; raises PluginError (unknown, broken) or MissingExtra (its library).
+
+    Names of built-ins never look at what else is installed: that costs time, and nobody can take such a name over.
+    """
     if name in built_in():
-        return _load(name, f"wgdisco.backends.{name}", "wgdisco")
-    points = list(metadata.entry_points(group=GROUP, name=name))
+        return _built_in(name)
+    points = _points(name)
     if not points:
         raise PluginError(_unknown(name))
-    owners = [_owner(point) for point in points]
     if len(points) > 1:
-        raise PluginError(f"backend {name!r} is claimed by {' and by '.join(owners)}; uninstall all but one")
-    return _load(name, points[0].value, owners[0].partition(" ")[0])
+        owners = " and by ".join(point.owner for point in points)
+        raise PluginError(f"backend {name!r} is claimed by {owners}; uninstall all but one")
+    return _third_party(points[0])
 
 
 def build(name: str, values: Mapping[str, object], cache: Path | None = None) -> Backend:
-    """An unopened backend with these options; raises ConfigError quoting the option that is wrong."""
-    import msgspec
+    """An unopened backend with these options; raises as `find` does, and ConfigError quoting the option that is wrong.
 
-    from wgdisco.backend import Secret
-
-    chosen, own = find(name), dict(values)
-    common = {key: _seconds(name, key, own.pop(key)) for key in UNIVERSAL if key in own and key not in _fields(chosen)}
-    _known(name, own, _fields(chosen))
-
-    def secret(wanted: type, value: object) -> object:
-        if wanted is Secret:
-            return Secret.parse(value)
-        if wanted is Path and isinstance(value, str):
-            return Path(value)
-        raise NotImplementedError(wanted)
-
-    types = get_type_hints(chosen)
-    for key, value in own.items():
-        shaped = value.split(",") if isinstance(value, str) and str(types[key]).startswith("list") else value
-        try:
-            own[key] = msgspec.convert(shaped, types[key], strict=not isinstance(value, str | list), dec_hook=secret)
-        except msgspec.ValidationError as error:
-            quoted = "" if types[key] is Secret else f" = {value!r}"
-            raise ConfigError(
-                f"backend {name!r}: option {key}{quoted}: {str(error)[:1].lower()}{str(error)[1:]}"
-            ) from error
-    try:
-        backend = chosen(**own)
-    except TypeError as error:
-        raise ConfigError(f"backend {name!r}: {error}") from error
-    for key, number in common.items():
-        setattr(backend, key, number)
+    `cache` is the folder the backend may use for what it can afford to lose.
+    """
+    backend = fill(find(name), values)
     backend.cache = cache
     return backend
 
 
-def options(backend: type[Backend]) -> list[Option]:
-    """The options of a backend: its fields, with the docstrings that stand below them."""
-    docs, types = _docs(backend), get_type_hints(backend)
-    return [
-        Option(
-            field.name,
-            getattr(types[field.name], "__name__", str(types[field.name]))
-            if not hasattr(types[field.name], "__args__")
-            else str(types[field.name]),
-            _default(field),
-            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
-            docs.get(field.name, ""),
-        )
-        for field in _fields(backend).values()
-    ]
-
-
 def listed() -> list[Available]:
-    """Every backend there is, without importing any."""
+    """Every backend there is, by name, without importing any."""
     extras = _extras()
-    rows = [Available(name, "built in", _summary(name), _missing(name, extras.get(name, ()))) for name in built_in()]
-    points = metadata.entry_points(group=GROUP)
-    rows += [Available(point.name, _owner(point)) for point in points if point.name not in built_in()]
-    return sorted(rows)
+    own = built_in()
+    rows = [
+        Available(name, "built in", _summary(name), _missing(f"wgdisco[{name}]", extras.get(name, ()))) for name in own
+    ]
+    points = _points()
+    names = [*own, *(point.name for point in points)]
+    rows += [_described(point, claims=names.count(point.name)) for point in points]
+    return sorted(rows, key=lambda row: row[:2])
 
 
-def _load(name: str, module: str, distribution: str) -> type[Backend]:
-    """Import one module as a pluggy plugin and take the class of that name from it."""
+def install_hint(name: str, library: str) -> str:
+    """What to say when a backend's library cannot be imported: `needs httpx2; install it with: …`."""
+    if name in built_in():
+        wanted = f"wgdisco[{name}]" if name in _extras() else library
+    else:
+        wanted = next((point.distribution.name for point in _points(name)), library)
+    return f"needs {library}; install it with: pip install {_quoted(wanted)}"
+
+
+def _built_in(name: str) -> type[Backend]:
     import importlib
 
+    module = f"wgdisco.backends.{name}"
+    with _blamed(name, "wgdisco", module):
+        manager = _manager()
+        manager.register(importlib.import_module(module), name)
+        return _chosen(manager, name, module)
+
+
+def _third_party(point: _Point) -> type[Backend]:
+    with _blamed(point.name, point.owner, point.module):
+        manager = _manager()
+        manager.load_setuptools_entrypoints(GROUP, name=point.name)
+        return _chosen(manager, point.name, point.module)
+
+
+def _manager() -> PluginManager:
     import pluggy
 
     from wgdisco import hookspecs
-    from wgdisco.backend import Backend
 
     manager = pluggy.PluginManager("wgdisco")
     manager.add_hookspecs(hookspecs)
-    try:
-        manager.register(importlib.import_module(module), name)
-        manager.check_pending()
-        classes: list[object] = [each for answer in manager.hook.wgdisco_backends() for each in answer]
-    except ModuleNotFoundError as error:
-        extra = f"wgdisco[{name}]" if distribution == "wgdisco" else distribution
-        raise MissingExtra(f"backend {name!r} needs {error.name!r}; install it with: pip install '{extra}'") from error
-    except (Exception, SystemExit) as error:
-        raise PluginError(f"backend {name!r} of {distribution} is broken: {type(error).__name__}: {error}") from error
-    for each in classes:
-        if inspect.isclass(each) and issubclass(each, Backend) and each.name == name:
+    return manager
+
+
+def _chosen(manager: PluginManager, name: str, module: str) -> type[Backend]:
+    """The class of that name among those the plugin offers; raises TypeError or LookupError for what is none."""
+    manager.check_pending()
+    offered: list[type[Backend]] = []
+    for answer in manager.hook.wgdisco_backends():
+        if not isinstance(answer, list | tuple):
+            raise TypeError(f"wgdisco_backends() returned {answer!r}, expected a list of Backend classes")
+        offered += [_checked(each) for each in answer]
+    if not offered:
+        raise LookupError(f"{module} offers no backend; does wgdisco_backends() have @wgdisco.hookimpl?")
+    for each in offered:
+        if each.name == name:
             return each
-    raise PluginError(
-        f"backend {name!r} of {distribution} is broken: wgdisco_backends() of {module} returns no Backend of that name"
-    )
+    names = ", ".join(repr(each.name) for each in offered)
+    raise LookupError(f"{module} offers {names}; `name` has to be the entry point's name")
+
+
+def _checked(offered: object) -> type[Backend]:
+    import dataclasses
+    import inspect
+
+    from wgdisco.backend import Backend
+
+    if not inspect.isclass(offered) or not issubclass(offered, Backend):
+        raise TypeError(f"wgdisco_backends() returned {offered!r} in its list, expected subclasses of wgdisco.Backend")
+    if lacking := sorted(getattr(offered, "__abstractmethods__", ())):
+        raise TypeError(f"{offered.__name__} is abstract: it lacks {', '.join(lacking)}")
+    if offered.put is Backend.put and offered.get is Backend.get and offered.fetch is Backend.fetch:
+        raise TypeError(f"{offered.__name__} has neither put nor get")
+    own = [key for key, hint in vars(offered).get("__annotations__", {}).items() if "ClassVar" not in str(hint)]
+    if own and not dataclasses.is_dataclass(offered):
+        raise TypeError(f"{offered.__name__} is no dataclass, so {', '.join(own)} would be no options: add @dataclass")
+    return offered
+
+
+@contextmanager
+def _blamed(name: str, owner: str, module: str) -> Iterator[None]:
+    """Whatever goes wrong inside is the plugin's fault; SystemExit and its like are no reason to end."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        broken = f"backend {name!r} of {owner} is broken: {type(error).__name__}: {' '.join(str(error).split())}"
+        if not isinstance(error, ModuleNotFoundError) or _root(error.name) in (_root(module), "wgdisco"):
+            raise PluginError(broken) from error
+        raise MissingExtra(f"backend {name!r} {install_hint(name, error.name or '')}") from error
+
+
+def _root(module: str | None) -> str:
+    return (module or "").partition(".")[0]
 
 
 def _unknown(name: str) -> str:
-    names = sorted({*built_in(), *(point.name for point in metadata.entry_points(group=GROUP))})
-    close = difflib.get_close_matches(name, names, 1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}"
-    return f"there is no backend {name!r}; {hint} Third parties come as pip install wgdisco-{name}"
+    names = sorted({*built_in(), *(point.name for point in _points())})
+    return f"there is no backend {name!r}; {did_you_mean(name, names)}"
 
 
-def _owner(point: metadata.EntryPoint) -> str:
-    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.value
+def _points(name: str | None = None) -> list[_Point]:
+    """The entry points of third parties; importing importlib.metadata takes longer than all the rest here."""
+    from importlib import metadata
+
+    return [
+        _Point(point.name, point.module, point.dist)
+        for point in metadata.entry_points(group=GROUP)
+        if point.dist is not None and name in (None, point.name)
+    ]
 
 
-def _fields(backend: type[Backend]) -> dict[str, dataclasses.Field[Any]]:
-    fields: dict[str, dataclasses.Field[Any]] = getattr(backend, "__dataclass_fields__", {})
-    return {name: field for name, field in fields.items() if field.init and not name.startswith("_")}
-
-
-def _known(name: str, values: Mapping[str, object], fields: Mapping[str, dataclasses.Field[Any]]) -> None:
-    names = [*fields, *UNIVERSAL]
-    for key in values:
-        if key not in fields:
-            close = difflib.get_close_matches(key, names, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}"
-            raise ConfigError(f"backend {name!r} has no option {key!r}; {hint}")
-    for field in fields.values():
-        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if needed and field.name not in values:
-            raise ConfigError(f"backend {name!r} needs the option {field.name!r}: -o {field.name}=…")
-
-
-def _seconds(name: str, key: str, value: object) -> float:
-    try:
-        number = float(str(value))
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise ConfigError(f"backend {name!r}: option {key} = {value!r}: expected a number of seconds")
-    return number
-
-
-def _default(field: dataclasses.Field[Any]) -> str:
-    if field.default_factory is not dataclasses.MISSING:
-        return str(field.default_factory())
-    return "" if field.default is dataclasses.MISSING else str(field.default)
-
-
-def _docs(backend: type[Backend]) -> dict[str, str]:
-    """The string below each field in the class body."""
-    import ast
-    import textwrap
-
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(backend)))
-    except (OSError, SyntaxError, TypeError):
-        return {}
-    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
-    return {
-        field.target.id: " ".join(doc.value.value.split())
-        for field, doc in pairwise(body)
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(field.target, ast.Name)
-        and isinstance(doc, ast.Expr)
-        and isinstance(doc.value, ast.Constant)
-        and isinstance(doc.value.value, str)
-    }
+def _described(point: _Point, claims: int) -> Available:
+    """A third party's backend, from its distribution's metadata; `claims` is how many have its name."""
+    distribution = point.distribution
+    if point.name in built_in():
+        problem: str | None = "never used: a built-in backend has this name"
+    elif claims > 1:
+        problem = f"never used: {claims} distributions claim this name; uninstall all but one"
+    else:
+        needed = [_distribution(line) for line in distribution.requires or () if ";" not in line]
+        problem = _missing(distribution.name, needed)
+    return Available(point.name, point.owner, distribution.metadata["Summary"] or "", problem)
 
 
 def _summary(name: str) -> str:
     """The first docstring line of a built-in backend's file, read as text."""
     import ast
 
-    text = ast.get_docstring(ast.parse((BUILT_IN / f"{name}.py").read_text())) or ""
+    text = ast.get_docstring(ast.parse((BUILT_IN / f"{name}.py").read_text(encoding="utf-8"))) or ""
     return text.partition("\n")[0]
 
 
 def _extras() -> dict[str, list[str]]:
-    """The distributions that each extra of wgdisco needs, from its metadata."""
+    """The distributions that each extra of wgdisco needs, from its metadata; empty when it is not installed."""
+    from importlib import metadata
+
     found: dict[str, list[str]] = {}
-    for line in metadata.requires("wgdisco") or ():
-        requirement, _, marker = line.partition(";")
-        if extra := re.search(r"""extra == ['"]([^'"]+)""", marker):
-            found.setdefault(extra[1], []).append(re.split(r"[\s<>=!~\[(]", requirement.strip(), maxsplit=1)[0])
+    try:
+        lines = metadata.requires("wgdisco") or []
+    except metadata.PackageNotFoundError:
+        return {}
+    for line in lines:
+        if extra := re.search(r"""extra == ['"]([^'"]+)""", line):
+            found.setdefault(extra[1], []).append(_distribution(line))
     return found
 
 
-def _missing(name: str, distributions: Sequence[str]) -> str | None:
+def _distribution(requirement: str) -> str:
+    return re.split(r"[\s<>=!~;\[(]", requirement.strip(), maxsplit=1)[0]
+
+
+def _missing(wanted: str, distributions: Iterable[str]) -> str | None:
+    from importlib import metadata
+
     for distribution in distributions:
         try:
             metadata.version(distribution)
         except metadata.PackageNotFoundError:
-            return f"not installed; install it with: pip install 'wgdisco[{name}]'"
+            return f"needs {distribution}; install it with: pip install {_quoted(wanted)}"
     return None
+
+
+def _quoted(wanted: str) -> str:
+    return f"'{wanted}'" if "[" in wanted else wanted

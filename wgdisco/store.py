@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from wgdisco.backend import Backend, Slot, ordinary
 from wgdisco.errors import MissingExtra, RetryLater, StoreError, UsageError, WgdiscoError
+from wgdisco.plugins import install_hint
 
 __all__ = ["Store"]
 
@@ -167,9 +168,7 @@ class Store:
             pause = max(pause, error.seconds)
         self.resume = time.monotonic() + pause
         if isinstance(error, ModuleNotFoundError):
-            return MissingExtra(
-                f"{self.name}: needs {error.name!r}; install it with: pip install 'wgdisco[{self.name}]'"
-            )
+            return MissingExtra(f"{self.name}: {install_hint(self.name, error.name or str(error))}")
         if isinstance(error, UsageError):
             return type(error)(_prefixed(self.name, str(error)))
         return StoreError(_prefixed(self.name, str(error) or type(error).__name__))

@@ -79,8 +79,10 @@ async def test_whatever_a_plugin_raises_is_a_store_error_with_its_name(error: Ba
 
 
 async def test_a_missing_library_names_the_extra() -> None:
-    store = Store(Bad(raising(ModuleNotFoundError("No module named 'httpx2'", name="httpx2"))))
-    with pytest.raises(MissingExtra, match=r"^bad: needs 'httpx2'; install it with: pip install 'wgdisco\[bad\]'$"):
+    backend = Bad(raising(ModuleNotFoundError("No module named 'httpx2'", name="httpx2")))
+    backend.name = "etcd"
+    store = Store(backend)
+    with pytest.raises(MissingExtra, match=r"^etcd: needs httpx2; install it with: pip install 'wgdisco\[etcd\]'$"):
         await store.put(SLOT, b"x", 60)
 
 
