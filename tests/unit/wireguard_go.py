@@ -47,7 +47,7 @@ class Box:
     def peers(self, name):
         """Public key -> the lines of that peer, sorted, straight from wireguard-go."""
         _, *blocks = ("\n" + self.talk(name, "get=1").rpartition("errno=")[0]).split("\npublic_key=")
-        return {block.split("\n")[0]: sorted(block.split("\n")[1:]) for block in blocks}
+        return {block.split("\n")[0]: sorted(filter(None, block.split("\n")[1:])) for block in blocks}
 
     def run(self, *command):
         target = f"--target={self.process.pid}"
