@@ -10,9 +10,9 @@ from wgdisco.audience import Audience
 from wgdisco.node import Node, Publication
 from wgdisco.policy import publishable
 from wgdisco.record import Candidate
-from wgdisco.sources import Where
+from wgdisco.sources import Behaviour, Nat, Where
 
-__all__ = ["Announcer", "hints_of"]
+__all__ = ["Announcer", "hints_of", "remembered"]
 
 MAPPING_LIVES = 20.0  # seconds between two looks: a NAT forgets a mapping 30 s after its last packet
 RETRY = 5.0  # seconds after a publish that no store took
@@ -24,42 +24,58 @@ def hints_of(where: Where) -> dict[str, Any]:
     return {} if (mapping, filtering) == ("unknown", "unknown") else {"nat": [mapping, filtering]}
 
 
+def remembered(now: Nat, before: Nat) -> Nat:
+    """The NAT's verdict: how it filters is only measured now and then, and stands as long as the mapping does."""
+    if now.filtering is Behaviour.UNKNOWN and now.mapping is before.mapping:
+        return now._replace(filtering=before.filtering)
+    return now
+
+
 class Announcer:
     """Publishes the node's whereabouts to its audiences; `where` and `publication` are the latest, `told` the event."""
 
     def __init__(
         self,
         node: Node,
-        gather: Callable[[], Awaitable[Where]],
+        gather: Callable[[bool], Awaitable[Where]],
         audiences: Sequence[Audience],
         say: Callable[[str], None],
         *,
         expose_hosts: bool = False,
     ) -> None:
-        """`gather` asks every source once; done again and again, it also keeps the NAT's mapping alive."""
+        """`gather` asks every source, thoroughly if told so; done again and again it keeps the NAT's mapping alive."""
         self.node, self.gather, self.audiences, self.say = node, gather, audiences, say
         self.expose_hosts = expose_hosts
         self.where = Where()
-        self.candidates: list[Candidate] = []
+        self.said: tuple[list[Candidate], dict[str, Any]] = ([], {})
         self.publication: Publication | None = None
         self.told = asyncio.Event()
 
+    @property
+    def candidates(self) -> list[Candidate]:
+        """What was published last."""
+        return self.said[0]
+
     async def run(self) -> None:
-        """Go on until cancelled."""
+        """Go on until cancelled: quickly at first, then once with the NAT tests that take seconds."""
+        await self.once()
+        await self.once(thorough=True)
         while True:
-            await self.once()
             stored = self.publication is not None and self.publication.stored
             await asyncio.sleep(MAPPING_LIVES if stored else RETRY)
+            await self.once()
 
-    async def once(self) -> Publication:
+    async def once(self, *, thorough: bool = False) -> Publication:
         """Gather, and publish if there is something new to say or the record is due."""
-        self.where = await self.gather()
+        where = await self.gather(thorough)
+        where.nat = remembered(where.nat, self.where.nat)
+        self.where = where
         scope = self.audiences[0].scope.name.lower() if self.audiences else "peers"
-        candidates = publishable(self.where.found, scope, expose_hosts=self.expose_hosts)
-        if self.publication is not None and candidates == self.candidates and not self._due(self.publication):
+        said = publishable(where.found, scope, expose_hosts=self.expose_hosts), hints_of(where)
+        if self.publication is not None and said == self.said and not self._due(self.publication):
             return self.publication
-        self.candidates = candidates
-        self.publication = await self.node.publish(candidates, self.audiences, hints_of(self.where))
+        self.said = said
+        self.publication = await self.node.publish(said[0], self.audiences, said[1])
         self._report(self.publication)
         self.told.set()
         await self.node.tidy()

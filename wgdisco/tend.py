@@ -43,12 +43,17 @@ class Tender:
         self.node, self.link, self.ground, self.ours, self.say = node, link, ground, ours, say
         self.search: Search | None = None
         self.finding: Finding | None = None
-        self.tried: list[Candidate] = []
+        self.plan: tuple[list[Candidate], bool] | None = None
         self.skipped: list[tuple[Candidate, str]] = []
         self.errors: dict[str, WgdiscoError] = {}
         self.verdict: str | None = None
         self._since = 0.0
         self._attempt: asyncio.Task[None] | None = None
+
+    @property
+    def tried(self) -> Sequence[Candidate]:
+        """The candidates that are being tried."""
+        return self.plan[0] if self.plan is not None else ()
 
     @property
     def peer(self) -> PublicKey:
@@ -85,30 +90,37 @@ class Tender:
         self.errors[backend] = error
 
     async def _consider(self) -> None:
-        """A fresher record: stop what the older one started, and try what this one says."""
+        """A fresher record: if it says something else, stop what the older one started and try this one."""
         finding = self.search.best if self.search is not None else None
         if finding is None or (self.finding is not None and finding.record.issued <= self.finding.record.issued):
             return
-        self.finding, self._since = finding, time.monotonic()
         self.node.remember(finding)
-        await self._stop()
-        self._attempt = asyncio.ensure_future(self._try(finding.record))
+        self.finding = finding
+        plan = self._plan(finding.record)
+        if plan != self.plan:
+            await self._stop()
+            self.plan, self._since = plan, time.monotonic()
+            self._describe(finding.record, *plan)
+            self._attempt = asyncio.ensure_future(Attempt(self.link, plan[0], initiate=plan[1]).run())
 
-    async def _try(self, record: Record) -> None:
+    def _plan(self, record: Record) -> tuple[list[Candidate], bool]:
+        """What to try, and whether we start; `verdict` says whether it can work at all."""
         ours, our_nat = self.ours()
         verdicts = tryable(record.candidates, self.ground())
-        self.tried = order([each for each, reason in verdicts if reason is None], ours)
         self.skipped = [(each, reason) for each, reason in verdicts if reason is not None]
-        age = (self.node.clock() - record.issued) / 1000
-        where = ", ".join(each.endpoint.short for each in self.tried) or "nothing to try"
-        self.say(f"found its record ({age:.0f} s old): {where}")
-        self.verdict = impossible(our_nat, nat_of(record))
-        if self.verdict is not None:
-            self.say(f"this pair can hardly be connected directly: {self.verdict}")
+        verdict = impossible(our_nat, nat_of(record))
+        if verdict is not None and verdict != self.verdict:
+            self.say(f"this pair can hardly be connected directly: {verdict}")
+        self.verdict = verdict
         own = self.node.private
         first = own is None or initiates(own.public, self.peer, our_nat, nat_of(record))
+        return order([each for each, reason in verdicts if reason is None], ours), first
+
+    def _describe(self, record: Record, tried: Sequence[Candidate], first: bool) -> None:
+        age = (self.node.clock() - record.issued) / 1000
+        where = ", ".join(each.endpoint.short for each in tried) or "nothing to try"
+        self.say(f"found its record ({age:.0f} s old): {where}")
         self.say("we start the handshake" if first else "the other side starts the handshake, we open our NAT")
-        await Attempt(self.link, self.tried, initiate=first).run()
 
     async def _stop(self) -> None:
         if self._attempt is not None:

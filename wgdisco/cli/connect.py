@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Collection
+import time
+from collections.abc import Awaitable, Collection
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
     from wgdisco.device.port import Port
     from wgdisco.keys import PublicKey
     from wgdisco.node import Node
-    from wgdisco.policy import Ground
+    from wgdisco.sources import Where
     from wgdisco.tend import Tender
 
 __all__ = ["configure", "run"]
 
 WAIT = 600.0  # seconds for the other side to type the same
+HOPELESS = 15.0  # seconds for a pair that by all that is known cannot work
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -87,10 +89,16 @@ def _peer(text: str, peers: Collection[PublicKey], name: str) -> PublicKey:
 def _announcer(here: Setting, node: Node, port: Port | None, peer: PublicKey) -> Announcer:
     from wgdisco.announce import Announcer
     from wgdisco.cli.common import scope_of
+    from wgdisco.cli.endpoints import THOROUGH, thorough
     from wgdisco.sources import gather
 
-    given, readers = sources(here, port), node.readers(scope_of(here), [peer])
-    return Announcer(node, lambda: gather(given), readers, note, expose_hosts=here.options.expose_hosts)
+    quick, readers = sources(here, port), node.readers(scope_of(here), [peer])
+    slow = [thorough(source) for source in quick]
+
+    def look(slowly: bool) -> Awaitable[Where]:
+        return gather(slow, THOROUGH) if slowly else gather(quick)
+
+    return Announcer(node, look, readers, note, expose_hosts=here.options.expose_hosts)
 
 
 def _tender(here: Setting, node: Node, port: Port | None, announcer: Announcer, peer: PublicKey) -> Tender:
@@ -126,18 +134,20 @@ async def _meet(announcer: Announcer, tender: Tender, seconds: float) -> int:
     link = tender.link
     announcing = asyncio.ensure_future(announcer.run())
     tending = asyncio.ensure_future(_tend(announcer, tender))
+    hoping = asyncio.ensure_future(_hope(tender, seconds))
+    tasks = {announcing, tending, hoping}
     try:
-        done, _ = await asyncio.wait({announcing, tending}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if announcing in done:
-            announcing.result()
-        if tending not in done:
-            link.restore()
-            raise _failure(announcer, tender, seconds)
-        took = tending.result()
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        took = (tending if tending in done else announcing if announcing in done else hoping).result()
+        if took is None:
+            raise _failure(announcer, tender, link.waited())  # noqa: TRY301 - cleaned up after like any other
+    except BaseException:
+        link.restore()
+        raise
     finally:
-        for task in (announcing, tending):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(announcing, tending, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
     link.behind_nat = announcer.where.nat.translated is not False
     link.settle()
     peer = link.read()
@@ -145,6 +155,16 @@ async def _meet(announcer: Announcer, tender: Tender, seconds: float) -> int:
     print(f"  endpoint: {peer.endpoint}")
     print(f"  handshake: {took:.1f} seconds after its record was there, {show.span(link.waited())} after the start")
     return 0
+
+
+async def _hope(tender: Tender, seconds: float) -> None:
+    """Return when there is no more hope: after so many seconds, or sooner for a pair that cannot work."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        await asyncio.sleep(0.5)
+        if tender.verdict is not None:
+            end = min(end, time.monotonic() + HOPELESS)
+            await asyncio.sleep(max(0.0, end - time.monotonic()))
 
 
 async def _tend(announcer: Announcer, tender: Tender) -> float:

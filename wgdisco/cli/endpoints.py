@@ -12,9 +12,9 @@ from wgdisco.cli.common import Setting, add_identity, add_whereabouts, note, ope
 if TYPE_CHECKING:
     from wgdisco.sources import Nat, Source, Where
 
-__all__ = ["configure", "run"]
+__all__ = ["THOROUGH", "configure", "run", "thorough", "verdict"]
 
-DEADLINE = 6.0  # seconds; the filtering tests wait for answers that must not come
+THOROUGH = 6.0  # seconds; the filtering tests wait for answers that must not come
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,10 +44,10 @@ async def _find(here: Setting) -> Where:
 
     async with AsyncExitStack() as stack:
         port = await open_port(here, stack)
-        return await gather([_thorough(source) for source in sources(here, port)], DEADLINE)
+        return await gather([thorough(source) for source in sources(here, port)], THOROUGH)
 
 
-def _thorough(source: Source) -> Source:
+def thorough(source: Source) -> Source:
     """A STUN source that also does RFC 5780's tests."""
     from wgdisco.sources.stun import StunSource
 
