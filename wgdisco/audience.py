@@ -118,6 +118,9 @@ class Audience:
     def __repr__(self) -> str:
         return f"Audience({self.scope.name.lower()}, {self.network.hex()[:8]}…)"
 
+    def __reduce__(self) -> str:
+        raise TypeError("an audience is not serialised: it holds a secret")
+
 
 @dataclass(frozen=True)
 class Place:
@@ -131,6 +134,9 @@ class Place:
     offset: int = field(repr=False)
     blinding: bytes = field(repr=False)
     sealing: bytes = field(repr=False)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a place is not serialised: it holds a secret")
 
     @cached_property
     def text(self) -> str:

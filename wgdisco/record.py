@@ -19,6 +19,8 @@ DOMAIN = "wgdisco record v1"
 LIFETIME = 3600  # seconds, the default
 SHORTEST, LONGEST = 60, 86400  # seconds
 MOST_CANDIDATES = 16
+DEEPEST = 8  # levels of a hint
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Kind(IntEnum):
@@ -121,7 +123,7 @@ def decode_head(payload: bytes) -> Head:
     """Decode what is judged first; raises RecordRefused (`malformed`)."""
     try:
         return _head.decode(payload)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise RecordRefused("malformed", str(error)) from error
 
 
@@ -129,7 +131,7 @@ def decode_body(head: Head, subject: PublicKey) -> Record:
     """Decode candidates and hints; raises RecordRefused (`malformed`). Candidates of unknown kinds are skipped."""
     try:
         triples, hints = _candidates.decode(head.candidates), _hints.decode(head.hints)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise RecordRefused("malformed", str(error)) from error
     return Record(
         subject=subject,
@@ -138,8 +140,17 @@ def decode_body(head: Head, subject: PublicKey) -> Record:
         lifetime=head.lifetime,
         candidates=tuple(_candidate(*triple) for triple in triples if triple[0] in _KINDS),
         must=head.must,
-        hints=hints,
+        hints={name: hint for name, hint in hints.items() if _plain(hint)},
     )
+
+
+def _plain(value: object, levels: int = DEEPEST) -> bool:
+    """Whether a hint is of JSON's types and bytes; other hints are left out, so that nobody stumbles over them."""
+    if isinstance(value, dict):
+        return levels > 0 and all(isinstance(name, str) and _plain(each, levels - 1) for name, each in value.items())
+    if isinstance(value, list):
+        return levels > 0 and all(_plain(each, levels - 1) for each in value)
+    return value is None or isinstance(value, bool | int | float | str | bytes)
 
 
 def _candidate(kind: int, address: bytes, port: int) -> Candidate:
