@@ -139,15 +139,14 @@ async def _meet(announcer: Announcer, tender: Tender, seconds: float) -> int:
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         took = (tending if tending in done else announcing if announcing in done else hoping).result()
-        if took is None:
-            raise _failure(announcer, tender, link.waited())  # noqa: TRY301 - cleaned up after like any other
-    except BaseException:
-        link.restore()
-        raise
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if not link.connected():
+            link.restore()
+    if took is None:
+        raise _failure(announcer, tender, link.waited())
     link.behind_nat = announcer.where.nat.translated is not False
     link.settle()
     peer = link.read()
