@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from wgdisco.audience import Scope
     from wgdisco.backend import Backend, RetryLater, Secret, Slot, from_text, to_text
+    from wgdisco.blocking import BlockingBackend
     from wgdisco.endpoint import Endpoint
     from wgdisco.hookspecs import hookimpl
     from wgdisco.keys import PrivateKey, PublicKey
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Backend",
+    "BlockingBackend",
     "Candidate",
     "Endpoint",
     "Kind",
@@ -49,6 +51,7 @@ __all__ = [
 _HOMES = {
     "audience": ("Scope",),
     "backend": ("Backend", "RetryLater", "Secret", "Slot", "from_text", "to_text"),
+    "blocking": ("BlockingBackend",),
     "endpoint": ("Endpoint",),
     "hookspecs": ("hookimpl",),
     "keys": ("PrivateKey", "PublicKey"),

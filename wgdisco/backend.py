@@ -1,4 +1,4 @@
-"""What a store is: Backend, BlockingBackend, Slot, Secret (the plugin surface, together with hookspecs.py).
+"""What a store is: Backend, Slot, Secret (the plugin surface, together with blocking.py and hookspecs.py).
 
 A backend is a dumb, possibly dishonest store of bytes. It sees slots and opaque blobs, raises whatever its library
 raises, and leaves deadlines, back-off, verification and choosing to the core.

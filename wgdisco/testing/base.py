@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import pytest
 
 from wgdisco.backend import Backend, Slot
+from wgdisco.blocking import BlockingBackend
 
-__all__ = ["LIFETIME", "Contract", "Control", "checked", "hasten"]
+__all__ = ["LIFETIME", "Contract", "Control", "checked", "hasten", "removes"]
 
 LIFETIME = 600  # seconds
 
@@ -91,3 +92,10 @@ def checked(values: Any) -> list[bytes]:
 def hasten(backend: Backend) -> None:
     """Let a store that polls do so often, so that the test does not wait."""
     setattr(backend, "poll", 0.1)  # noqa: B010 - an option of the instance; the class has the default
+
+
+def removes(backend: Backend) -> bool:
+    """Whether the backend removes at all, or leaves that to the store's expiry."""
+    if isinstance(backend, BlockingBackend):
+        return type(backend).erase is not BlockingBackend.erase
+    return type(backend).remove is not Backend.remove
