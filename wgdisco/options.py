@@ -96,7 +96,7 @@ def words(hint: Any) -> str:
     if origin is dict:
         return f"table of {words(inner[1])}"
     name = getattr(hint, "__name__", str(hint))
-    # by name, since to import the class would cost every list of options asyncio
+    # by its name, because the class comes with asyncio
     return WORDS.get(hint, REFERENCE if name == "Secret" else name.lower())
 
 
