@@ -89,7 +89,7 @@ class Server:
         self.path = require_binary(self.program)
         self.folder = folder
         self.ports = free_ports(self.ports_needed)
-        self.log = folder / f"{self.program}.log"
+        self.log = folder / f"{Path(self.path).name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -28,6 +28,11 @@ class Cable:
         self._percent = 0
         self._plug_new(node, interface)
 
+    @property
+    def is_dark(self) -> bool:
+        """Whether nothing passes."""
+        return self._percent >= 100
+
     def move(self, switch: Switch) -> None:
         """Plug the far end into another switch; the near interface stays and sees its carrier go and come."""
         self.switch.ip(f"link set dev {self.node.name} netns {switch.inner}")

@@ -154,9 +154,7 @@ def _ping(side: Side, other: Side) -> int:
     words = ["ping", "-n", "-c", "3", "-i", "0.3", "-W", "2", other.tunnel]
     side.type(words)
     code = side.finish(20)
-    print(
-        f"\n{'It works.' if code == 0 else 'No answer.'} The two never met before, and nobody runs a server for them."
-    )
+    print("\nIt works: two strangers behind NAT, and neither runs a server." if code == 0 else "\nNo answer came back.")
     return int(code != 0)
 
 

@@ -33,6 +33,9 @@ SYSCTLS = {
     "net/ipv4/conf/default/rp_filter": "0",
     "net/ipv4/conf/all/promote_secondaries": "1",
     "net/ipv4/conf/default/promote_secondaries": "1",
+    # refusals are how a new cable is tried, and a burst of them must not be held back
+    "net/ipv4/icmp_ratelimit": "0",
+    "net/ipv6/icmp/ratelimit": "0",
     # else bridged frames pass the routers' forward chain a second time
     "net/bridge/bridge-nf-call-iptables": "0",
     "net/bridge/bridge-nf-call-ip6tables": "0",

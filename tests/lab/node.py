@@ -111,7 +111,7 @@ class Node:
 
     def wgdisco(self, *argv: str | Path, **options: Any) -> Process:
         """Start the `wgdisco` of this source tree here, as a child process (options of `popen`)."""
-        return self.popen(sys.executable, "-m", "wgdisco.cli.main", *argv, **options)
+        return self.popen(sys.executable, "-m", "wgdisco", *argv, **options)
 
     def ip(self, *lines: str) -> None:
         """Run ip(8) commands, all in one process."""

@@ -14,7 +14,7 @@ from tests.lab.space import HERE, LabError
 from tests.lab.stund import CHANGE_ADDRESS, CHANGE_PORT, CHANGE_REQUEST, COOKIE, OTHER_ADDRESS, REQUEST, XOR_MAPPED
 
 if TYPE_CHECKING:
-    from tests.lab.lab import Host
+    from tests.lab.stations import Host
 
 __all__ = ["Answer", "Behaviour", "StunServer", "ask", "behaviour"]
 

@@ -16,7 +16,7 @@ from tests.lab.space import LabError, wait_until
 from wgdisco.keys import PrivateKey, PublicKey
 
 if TYPE_CHECKING:
-    from tests.lab.lab import Host
+    from tests.lab.stations import Host
 
 __all__ = ["Peer", "WireGuard"]
 
