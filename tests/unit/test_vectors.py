@@ -73,7 +73,9 @@ def test_unclamped_private_key_is_the_same_node() -> None:
 
 def test_both_edwards_signs_occur() -> None:
     """The branch that negates the scalar is taken by one of the two keys."""
-    assert {PrivateKey.parse(each["private"])._scalar == _reduced(each["private"]) for each in VECTORS["keys"].values()} == {
+    assert {
+        PrivateKey.parse(each["private"])._scalar == _reduced(each["private"]) for each in VECTORS["keys"].values()
+    } == {
         True,
         False,
     }
