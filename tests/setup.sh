@@ -34,9 +34,6 @@ for part in "$@"; do
         ;;
     kernel)
         need qemu-system-x86_64 qemu-system-x86
-        need busybox busybox-static
-        need cpio cpio
-        need depmod kmod
         ;;
     *)
         echo "setup.sh: unknown part '$part'; expected venv, lab, servers or kernel" >&2
