@@ -53,7 +53,7 @@ def fill(backend: type[Backend], values: Mapping[str, object]) -> Backend:
     """
     fields = _fields(backend)
     _check_names(backend, values, fields)
-    hints = _common_hints() | _hints(backend)
+    hints = _common_hints() | {key: hint for key, hint in _hints(backend).items() if key in fields}
     converted = {key: _option(backend, key, value, hints[key]) for key, value in values.items()}
     own = {key: value for key, value in converted.items() if key in fields}
     try:
@@ -115,7 +115,7 @@ def _option(backend: type[Backend], key: str, value: object, hint: Any) -> Any:
     except ConfigError as error:
         raise ConfigError(f"backend {backend.name!r}: {quoted}: {error}") from error
     except (NotImplementedError, TypeError) as error:
-        raise PluginError(f"backend {backend.name!r} is broken: option {key} cannot be a {words(hint)}") from error
+        raise PluginError(f"backend {backend.name!r} is broken: option {key}: a {words(hint)} cannot be given") from error
 
 
 def _from_text(wanted: Any, value: object) -> object:
