@@ -29,7 +29,8 @@ def main() -> None:
         shelf.mkdir()
         key.touch(0o600)
         key.write_text(b64encode(b"b" * 32).decode())
-        environment = os.environ | {"STATE_DIRECTORY": folder}
+        environment = os.environ | {"STATE_DIRECTORY": folder, "PYTHONPYCACHEPREFIX": f"{folder}/compiled"}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled
         wgdisco = [sys.executable, "-m", "wgdisco"]
         store = ["-b", "folder", "-o", f"path={shelf}"]
         publish = [*wgdisco, "publish", "--private-key-file", str(key), "--to", "key", "-e", "192.0.2.1:1", *store]
@@ -46,6 +47,8 @@ def main() -> None:
             "wgdisco publish (folder)": publish,
         }
         times: dict[str, list[float]] = {name: [] for name in commands}
+        for words in commands.values():
+            once(words, environment)
         for _ in range(RUNS):
             for name, words in commands.items():
                 times[name].append(once(words, environment))
