@@ -46,7 +46,7 @@ kernel: $(VENV)/stamp
 
 bench: $(VENV)/stamp
 	sh tests/setup.sh lab servers
-	for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+	for bench in tests/bench/bench_*.py; do echo "== $$bench"; PYTHONPATH=. $(BIN)/python $$bench || exit 1; done
 
 fuzz: $(VENV)/stamp
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/unit tests/attacks -n 2
