@@ -71,21 +71,76 @@ def drawer() -> Drawer:
     made.gate.set()  # let threads that hang end
 
 
-async def cut(backend: Drawer, slot: Slot = HANGS) -> None:
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(backend.get(slot), 0.05)
+async def hang(backend: Drawer) -> asyncio.Task:
+    """A call that is under way and does not return."""
+    before = backend.said().count("load")
+    call = asyncio.ensure_future(backend.get(HANGS))
+    while backend.said().count("load") == before:
+        await asyncio.sleep(0.01)
+    return call
+
+
+async def cut(backend: Drawer) -> None:
+    """The same, given up, and for so long that it counts as hung."""
+    (await hang(backend)).cancel()
     await asyncio.sleep(0.1)
 
 
+class Shelf:
+    """A server: answers, or blocks its clients, or refuses them."""
+
+    def __init__(self) -> None:
+        self.values, self.answers, self.alive = {}, threading.Event(), True
+        self.answers.set()
+        self.freeze, self.thaw = self.answers.clear, self.answers.set
+
+    def kill(self) -> None:
+        self.alive = False
+
+    def restart(self) -> None:
+        self.alive = True
+
+
+@dataclass
+class Client(BlockingBackend):
+    """Blocks in every call as long as the shelf does not answer."""
+
+    name = "client"
+    shelf: Shelf
+
+    def store(self, slot, blob, lifetime) -> None:
+        self.ask()[slot.id] = blob
+
+    def load(self, slot) -> list[bytes]:
+        return [self.ask()[slot.id]] if slot.id in self.ask() else []
+
+    def erase(self, slot) -> None:
+        self.ask().pop(slot.id, None)
+
+    def ask(self) -> dict[bytes, bytes]:
+        self.shelf.answers.wait()
+        if not self.shelf.alive:
+            raise ConnectionRefusedError("nobody there")
+        return self.shelf.values
+
+
 class TestContract(BackendContract):
-    """A dictionary behind the thread keeps the contract."""
+    """A blocking client keeps the contract, also while its server is frozen or dead."""
 
     @pytest.fixture(autouse=True)
-    def values(self) -> None:
-        self.shared = {}
+    def shelf(self) -> None:
+        self.control = Shelf()
 
-    def backend(self) -> Drawer:
-        return Drawer(self.shared)
+    def backend(self) -> Client:
+        return Client(self.control)
+
+
+class TestContractWithoutErase(TestContract):
+    def backend(self) -> Client:
+        class Keeps(Client):
+            erase = BlockingBackend.erase
+
+        return Keeps(self.control)
 
 
 async def test_everything_runs_in_one_daemon_thread_which_is_not_this_one(drawer: Drawer) -> None:
@@ -103,10 +158,10 @@ async def test_everything_runs_in_one_daemon_thread_which_is_not_this_one(drawer
 
 async def test_waiting_writes_go_before_waiting_reads(drawer: Drawer) -> None:
     await drawer.open()
-    reads = [asyncio.ensure_future(drawer.get(each)) for each in (HANGS, FINE, FINE)]
+    reads = [await hang(drawer), *(asyncio.ensure_future(drawer.get(FINE)) for _ in range(2))]
     await asyncio.sleep(0)
     write = asyncio.ensure_future(drawer.put(FINE, b"x", 60))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0)
     drawer.gate.set()
     assert await asyncio.gather(*reads, write) == [[], [b"x"], [b"x"], None]
     assert drawer.said() == ["start", "load", "store", "load", "load"]
@@ -115,8 +170,7 @@ async def test_waiting_writes_go_before_waiting_reads(drawer: Drawer) -> None:
 
 async def test_a_call_given_up_while_it_waits_is_not_made(drawer: Drawer) -> None:
     await drawer.open()
-    hanging = asyncio.ensure_future(drawer.get(HANGS))
-    await asyncio.sleep(0.05)
+    hanging = await hang(drawer)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(drawer.put(FINE, b"late", 60), 0.05)
     drawer.gate.set()
@@ -142,8 +196,7 @@ async def test_a_call_that_never_returns_gets_the_instance_replaced(drawer: Draw
 async def test_calls_behind_one_that_hangs_are_made_by_the_replacement(drawer: Drawer) -> None:
     """Also when they waited already before it was given up."""
     await drawer.open()
-    hanging = asyncio.ensure_future(drawer.get(HANGS))
-    await asyncio.sleep(0.05)
+    hanging = await hang(drawer)
     behind = asyncio.ensure_future(drawer.put(FINE, b"x", 60))
     await asyncio.sleep(0.05)
     hanging.cancel()
@@ -199,8 +252,7 @@ async def test_what_hung_and_returned_is_stopped(drawer: Drawer) -> None:
 @pytest.mark.usefixtures("impatient")
 async def test_closing_does_not_wait_for_what_hangs(drawer: Drawer) -> None:
     await drawer.open()
-    hanging = asyncio.ensure_future(drawer.get(HANGS))
-    await asyncio.sleep(0.05)
+    hanging = await hang(drawer)
     await asyncio.wait_for(drawer.close(), 5)
     assert not hanging.done()
     hanging.cancel()

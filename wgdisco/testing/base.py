@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import pytest
 
@@ -19,7 +19,7 @@ LIFETIME = 600  # seconds
 
 
 class Control(Protocol):
-    """What a test can do to the server; leave out `control` for a store without one."""
+    """What a test can do to the server; what it cannot is left out, and the tests that need it are skipped."""
 
     def freeze(self) -> None:
         """Stop answering without closing anything (SIGSTOP)."""
@@ -37,7 +37,8 @@ class Control(Protocol):
 class Contract:
     """The base of the contract's parts."""
 
-    control: Control | None = None
+    control: Any = None
+    """A `Control`, or part of one; None for a store without a server."""
     deadline: float = 10.0
     """Seconds in which a healthy store answers, and a change is seen."""
     impatience: float = 1.0
@@ -73,11 +74,12 @@ class Contract:
             await asyncio.sleep(0.05)
         return values
 
-    def needs_control(self) -> Control:
-        """The control, or a skipped test."""
-        if self.control is None:
-            pytest.skip("this store has no server that could be frozen or killed")
-        return self.control
+    def needs(self, *abilities: str) -> Control:
+        """The control, or a skipped test when it lacks one of the abilities."""
+        missing = [ability for ability in abilities if not hasattr(self.control, ability)]
+        if missing:
+            pytest.skip(f"the test has no control.{missing[0]}() for this store")
+        return cast("Control", self.control)
 
 
 def checked(values: Any) -> list[bytes]:

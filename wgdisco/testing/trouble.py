@@ -28,7 +28,7 @@ class Trouble(Contract):
 
     def test_a_frozen_server_holds_up_nothing(self) -> None:
         """A call to a server that does not answer can be cut off, the loop goes on, and it works again afterwards."""
-        control, author = self.needs_control(), Author()
+        control, author = self.needs("freeze", "thaw"), Author()
 
         async def work(backend: Backend) -> None:
             await backend.put(author.slot(), b"before", LIFETIME)
@@ -48,7 +48,7 @@ class Trouble(Contract):
 
     def test_a_killed_server_is_an_error_and_works_when_it_is_back(self) -> None:
         """While the server is gone calls raise; afterwards the same instance works."""
-        control, author = self.needs_control(), Author()
+        control, author = self.needs("kill", "restart"), Author()
 
         async def work(backend: Backend) -> None:
             await backend.put(author.slot(), b"before", LIFETIME)
@@ -65,7 +65,7 @@ class Trouble(Contract):
 
     def test_news_come_again_after_the_server_was_killed(self) -> None:
         """What follows either goes on by itself or raises, so that the core follows again; never silently dead."""
-        control, author = self.needs_control(), Author()
+        control, author = self.needs("kill", "restart"), Author()
 
         async def work(backend: Backend) -> None:
             hasten(backend)
