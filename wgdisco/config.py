@@ -186,7 +186,7 @@ def combine(config: Config, names: Sequence[str], settings: Sequence[str]) -> Ch
     A setting goes before what the file says. Raises ConfigError for one without a value, one that could belong to
     several backends, or one for a backend that is not used.
     """
-    chosen = list(dict.fromkeys(names)) or list(config.backends)
+    chosen = list(names) or list(config.backends)
     defaulted = not chosen
     chosen = chosen or _defaults()
     tables: dict[str, dict[str, object]] = {name: dict(config.backends.get(name, {})) for name in chosen}

@@ -115,7 +115,8 @@ def _option(backend: type[Backend], key: str, value: object, hint: Any) -> Any:
     except ConfigError as error:
         raise ConfigError(f"backend {backend.name!r}: {quoted}: {error}") from error
     except (NotImplementedError, TypeError) as error:
-        raise PluginError(f"backend {backend.name!r} is broken: option {key}: a {words(hint)} cannot be given") from error
+        broken = f"backend {backend.name!r} is broken: option {key}"
+        raise PluginError(f"{broken}: a {words(hint)} cannot be given") from error
 
 
 def _from_text(wanted: Any, value: object) -> object:

@@ -252,6 +252,15 @@ def test_the_options_are_shown_with_type_default_and_the_text_below_the_field() 
     ]
 
 
+def test_a_default_of_zero_is_shown() -> None:
+    @dataclass
+    class Patient(Base):
+        name = "patient"
+        retries: int = 0
+
+    assert options(Patient)[0].default == "0"
+
+
 def test_a_default_secret_is_not_shown() -> None:
     @dataclass
     class Careless(Base):
