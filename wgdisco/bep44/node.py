@@ -40,7 +40,7 @@ class NoAnswer(ConnectionError):  # noqa: N818 - named after what the caller lea
 
 
 class Node:
-    """One node, with up to one socket for IPv4 and one for IPv6; use `start` and `close`, or `async with`.
+    """One node, with up to one socket for IPv4 and one for IPv6; call `start`, then `close` or `async with`.
 
     `storing` makes it answer for others' items too; otherwise it is read-only (BEP 43). `identity` is its id (20
     bytes), for a node that comes back; `limits` is what others may make it do.
@@ -84,8 +84,6 @@ class Node:
             channel.close()
 
     async def __aenter__(self) -> Self:
-        if not self._channels:
-            await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -32,5 +32,5 @@ class Tokens:
         return any(hmac.compare_digest(token, self._make(address, target, turn - past)) for past in (0, 1))
 
     def _make(self, address: Address, target: bytes, turn: int) -> bytes:
-        told = turn.to_bytes(8, "big") + target + host(address)
+        told = turn.to_bytes(8, "big", signed=True) + target + host(address)
         return blake2b(told, key=self._secret, digest_size=8).digest()
