@@ -69,6 +69,10 @@ class Audience:
         """Whoever knows the subject's WireGuard public key, now or later."""
         return cls(Scope.KEY, _hash(32, b"wgdisco key", subject.raw))
 
+    def check_key(self) -> bytes:
+        """The key (32 bytes) under which the two of a pair sign their checks (docs/checks.md)."""
+        return _hash(32, b"wgdisco check", bytes([self.scope]), self._secret)
+
     def _named(self, subject: PublicKey, period: int | None = None) -> bytes:
         return bytes([self.scope]) + subject.raw + (b"" if period is None else period.to_bytes(8, "big"))
 

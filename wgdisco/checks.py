@@ -1,0 +1,186 @@
+"""Authenticated checks between two agents: which path works, and where the other side sees us (docs/checks.md).
+
+A check is a STUN binding request from WireGuard's own port, signed with a key that only the two peers can derive. It is
+answered by the other agent, and ignored by WireGuard. No answer is larger than its question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import NamedTuple, Protocol
+
+from wgdisco.audience import Audience, slot_text
+from wgdisco.endpoint import Address, Endpoint
+from wgdisco.keys import PrivateKey, PublicKey
+from wgdisco.stun import Attribute, Message, Type, encode
+
+__all__ = ["Checker", "Passed", "Prober"]
+
+WAITS = (0.1, 0.2, 0.4, 0.8, 0.8)  # seconds after each transmission of one check
+HOUR = 3600  # seconds for which a tag is used
+TAG = 20  # bytes; as text they make a request at least as large as its answer
+SEEN = 4096  # transactions remembered against replays
+ANSWERS = 20.0  # answers a second to one peer
+PROBES = 16  # endpoints checked for one peer at one time
+AGAIN = 2.0  # seconds before an endpoint that did not answer is checked again
+
+
+class Arrival(Protocol):
+    """Where a message came from, and to which of our addresses."""
+
+    @property
+    def source(self) -> Endpoint:
+        """The sender as we see it."""
+
+    @property
+    def local(self) -> Address:
+        """Our address it was sent to."""
+
+
+class Port(Protocol):
+    """WireGuard's own port, as `device.port.WireGuardPort` opens it."""
+
+    on_request: Callable[[Message, Arrival], None] | None
+
+    def send(self, payload: bytes, endpoint: Endpoint, *, source: Address | None = None) -> None:
+        """Send one datagram."""
+
+    async def transact(
+        self, request: Message, server: Endpoint, *, key: bytes | None = None, waits: Sequence[float] = WAITS
+    ) -> Message:
+        """Send a request until its signed answer comes; raises OSError or TimeoutError."""
+
+
+class Passed(NamedTuple):
+    """A path that works: the peer's endpoint, the round trip in seconds, and where the peer sees us."""
+
+    endpoint: Endpoint
+    seconds: float
+    mapped: Endpoint | None
+
+
+@dataclass
+class _Pair:
+    """What two peers share, and how many answers the other one may still have."""
+
+    peer: PublicKey
+    key: bytes
+    credit: float = ANSWERS
+    since: float = 0.0
+
+    def may_answer(self, now: float) -> bool:
+        self.credit = min(ANSWERS, self.credit + (now - self.since) * ANSWERS)
+        self.since = now
+        self.credit -= 1.0
+        return self.credit >= 0.0
+
+
+class Checker:
+    """Answers the checks of known peers and makes our own; `heard` learns of every authentic request."""
+
+    def __init__(
+        self,
+        port: Port,
+        private: PrivateKey,
+        peers: Iterable[PublicKey],
+        heard: Callable[[PublicKey, Endpoint], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Begin to answer at once; `clock` gives unix seconds."""
+        self.port, self.own, self.heard, self.clock = port, private.public, heard, clock
+        self._pairs = {peer: _Pair(peer, Audience.peers(private, peer).check_key()) for peer in peers}
+        self._tags: dict[str, _Pair] = {}
+        self._hour = -1
+        self._seen: OrderedDict[bytes, Endpoint] = OrderedDict()
+        port.on_request = self._answer
+
+    async def check(self, peer: PublicKey, endpoint: Endpoint, waits: Sequence[float] = WAITS) -> Passed | None:
+        """Whether the peer answers at an endpoint; None when it does not, or nothing can be sent there."""
+        pair, start = self._pairs[peer], time.monotonic()
+        tag = _tag(pair.key, self.own, int(self.clock()) // HOUR)
+        request = Message(Type.REQUEST, {Attribute.USERNAME: tag})
+        try:
+            answer = await self.port.transact(request, endpoint, key=pair.key, waits=waits)
+        except (OSError, ValueError):
+            return None
+        return Passed(endpoint, time.monotonic() - start, answer.mapped)
+
+    def _answer(self, message: Message, arrival: Arrival) -> None:
+        """Answer an authentic request; everything else is silence."""
+        tag = message.attributes.get(Attribute.USERNAME)
+        pair = self._known().get(tag) if message.type is Type.REQUEST and isinstance(tag, str) else None
+        if pair is None or not pair.may_answer(time.monotonic()) or not message.signed_by(pair.key):
+            return
+        # a copy from another place than the first one is a replay; a retransmission is not
+        if self._seen.setdefault(message.transaction, arrival.source) != arrival.source:
+            return
+        while len(self._seen) > SEEN:
+            self._seen.popitem(last=False)
+        answer = message.answer(Type.SUCCESS, {Attribute.XOR_MAPPED_ADDRESS: arrival.source})
+        try:
+            self.port.send(encode(answer, pair.key), arrival.source, source=arrival.local)
+        except OSError:
+            return
+        self.heard(pair.peer, arrival.source)
+
+    def _known(self) -> dict[str, _Pair]:
+        """Every tag a peer may use now, within an hour of clock skew."""
+        hour = int(self.clock()) // HOUR
+        if hour != self._hour:
+            self._hour = hour
+            self._tags = {
+                _tag(pair.key, pair.peer, each): pair
+                for pair in self._pairs.values()
+                for each in (hour - 1, hour, hour + 1)
+            }
+        return self._tags
+
+
+def _tag(key: bytes, sender: PublicKey, hour: int) -> str:
+    """What names the pair and the direction for an hour, to nobody but the two."""
+    data = sender.raw + hour.to_bytes(8, "big")
+    return slot_text(blake2b(data, digest_size=TAG, key=key, person=b"wgdisco user").digest())
+
+
+class Prober:
+    """Checks all endpoints of one peer at once; the first that answers is `path`."""
+
+    def __init__(self, checker: Checker, peer: PublicKey) -> None:
+        self.checker, self.peer = checker, peer
+        self.path: Passed | None = None
+        self.found = asyncio.Event()
+        self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
+
+    def add(self, endpoints: Iterable[Endpoint]) -> None:
+        """Check these too, until `close`; peer-reflexive ones come first and so push out the last."""
+        for endpoint in endpoints:
+            if endpoint not in self._tasks and len(self._tasks) < PROBES:
+                self._tasks[endpoint] = asyncio.ensure_future(self._probe(endpoint))
+
+    async def _probe(self, endpoint: Endpoint) -> None:
+        pause = AGAIN
+        while self.path is None:
+            passed = await self.checker.check(self.peer, endpoint)
+            if passed is not None and self.path is None:
+                self.path = passed
+                self.found.set()
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 900.0)
+
+    async def within(self, seconds: float) -> Passed | None:
+        """The path, if there is one within so many seconds."""
+        await asyncio.wait([waiting := asyncio.ensure_future(self.found.wait())], timeout=seconds)
+        waiting.cancel()
+        return self.path
+
+    async def close(self) -> None:
+        """Stop checking."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
