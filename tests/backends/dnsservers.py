@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,6 +26,7 @@ ZONE_FILE = """$TTL 60
 @ IN NS ns1.wg.test.
 ns1 IN A 127.0.0.1
 *.wild IN TXT "v=spf1 -all"
+*.alias IN CNAME target
 """
 
 
@@ -92,6 +91,11 @@ class DNSServer(Server):
             getattr(update, how)(*arguments)
         answer = dns.query.tcp(update, "127.0.0.1", 5, self.port)
         assert answer.rcode() == dns.rcode.NOERROR, answer
+
+    def serial(self) -> int:
+        """The zone's serial number, which every change raises."""
+        answer = dns.query.tcp(dns.message.make_query(ZONE, "SOA"), "127.0.0.1", 5, self.port)
+        return int(answer.answer[0][0].serial)
 
     def texts(self, name: str) -> dict[bytes, int]:
         """The TXT records of a name below the zone, each with its TTL."""
@@ -178,10 +182,3 @@ zone:
     semantic-checks: off
     acl: [everywhere, below]
 """
-
-
-@contextmanager
-def started(kind: type[DNSServer], folder: Path) -> Iterator[DNSServer]:
-    """A running server."""
-    with kind(folder) as server:
-        yield server

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import dns.rdataset
     import dns.rrset
 
-__all__ = ["PAYLOAD", "PORTS", "Asker", "Where", "addresses", "names", "split", "system", "texts"]
+__all__ = ["PAYLOAD", "PORTS", "Asker", "Where", "answers", "texts"]
 
 PORTS = {"udp": 53, "tcp": 53, "tls": 853, "https": 443}
 PAYLOAD = 1232  # bytes of a datagram that no path fragments (RFC 9715); a record and its name take less
@@ -38,30 +38,6 @@ class Where:
         if self.address.startswith("https:"):
             return self.address
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
-
-
-def split(option: str, text: str, port: int) -> tuple[str, int]:
-    """Host and port of HOST, HOST:PORT, ADDRESS:PORT, V6 or [V6]:PORT; raises ConfigError quoting option and text."""
-    host, number = text, str(port)
-    if text.startswith("[") and "]" in text:
-        host, _, rest = text[1:].partition("]")
-        number = rest.removeprefix(":") or number
-    elif text.count(":") == 1:
-        host, _, number = text.partition(":")
-    if not host or not (number.isascii() and number.isdigit() and 0 < int(number) < 65536):
-        raise ConfigError(f"{option} {text!r}: expected HOST:PORT, as 'ns1.example.org:53' or '[2001:db8::1]:53'")
-    return host, int(number)
-
-
-def system() -> list[Where]:
-    """The servers in resolv.conf as it is now; raises OSError when there are none."""
-    import dns.resolver
-
-    try:
-        found = dns.resolver.Resolver().nameservers
-    except dns.resolver.NoResolverConfiguration as error:
-        raise OSError("/etc/resolv.conf names no DNS server; set the option resolver") from error
-    return [Where(str(each), PORTS["udp"]) for each in found if isinstance(each, str)]
 
 
 class Asker:
@@ -137,15 +113,16 @@ class Asker:
             raise StoreError(f"no proper answer: {error or type(error).__name__}") from error
 
     async def _stream(self, query: dns.message.Message, where: Where) -> dns.message.Message:
-        import dns.asyncquery
-
         if self._client is not None:
             return await self._https(query, where)
-        if self._context is not None:
-            return await dns.asyncquery.tls(
-                query, where.address, port=where.port, ssl_context=self._context, server_hostname=where.name
-            )
-        return await dns.asyncquery.tcp(query, where.address, port=where.port)
+        tls: dict[str, Any] = {"ssl": self._context, "server_hostname": where.name} if self._context else {}
+        reader, writer = await asyncio.open_connection(where.address, where.port, **tls)
+        try:
+            wire = query.to_wire()
+            writer.write(len(wire).to_bytes(2) + wire)  # RFC 1035 section 4.2.2
+            return _parsed(query, await reader.readexactly(int.from_bytes(await reader.readexactly(2))))
+        finally:
+            writer.transport.abort()  # everything was read, and a frozen server would not say goodbye
 
     async def _https(self, query: dns.message.Message, where: Where) -> dns.message.Message:
         import dns.asyncquery
@@ -157,43 +134,16 @@ class Asker:
             raise ConnectionError(str(error) or type(error).__name__) from error
 
 
-async def addresses(asker: Asker, host: str, servers: Sequence[Where] | None = None) -> list[str]:
-    """The addresses of a host, IPv4 first, asked of `servers` or the system's; a numeric one is its own.
-
-    Raises OSError when it has none.
-
-    Not by getaddrinfo(3): its threads keep the process alive for as long as DNS is silent.
-    """
-    import dns.inet
-
-    if dns.inet.is_address(host):
-        return [host]
-    if host == "localhost":
-        return ["127.0.0.1", "::1"]
-    servers = system() if servers is None else servers
-    found = [text for kind in ("A", "AAAA") for text in await names(asker, host, kind, servers)]
-    if not found:
-        raise OSError(f"the name {host!r} has no address in DNS")
-    return found
-
-
-async def names(asker: Asker, name: str, kind: str, servers: Sequence[Where]) -> list[str]:
-    """The texts of all records of a kind: addresses, or the names of servers (of SOA: the primary one)."""
-    import dns.message
-
-    answer = await asker.ask(dns.message.make_query(name, kind, use_edns=0, payload=PAYLOAD), servers)
-    return [each.to_text().split()[0] for each in _answers(answer) or ()]
-
-
 def texts(answer: dns.message.Message) -> dns.rdataset.Rdataset | None:
     """The TXT records in an answer, through aliases (CNAME); None when there are none."""
     import dns.rdataset
 
-    rrset = _answers(answer)
+    rrset = answers(answer)
     return None if rrset is None else dns.rdataset.from_rdata_list(rrset.ttl, list(rrset))
 
 
-def _answers(answer: dns.message.Message) -> dns.rrset.RRset | None:
+def answers(answer: dns.message.Message) -> dns.rrset.RRset | None:
+    """The records asked for, through aliases (CNAME); None when there are none. Raises StoreError."""
     import dns.exception
     import dns.message
 
@@ -217,6 +167,16 @@ async def _udp(query: dns.message.Message, where: Where) -> dns.message.Message:
         return await dns.asyncquery.udp(
             query, where.address, port=where.port, sock=connected, raise_on_truncation=True, ignore_errors=True
         )
+
+
+def _parsed(query: dns.message.Message, wire: bytes) -> dns.message.Message:
+    import dns.message
+    import dns.query
+
+    answer = dns.message.from_wire(wire, keyring=query.keyring, request_mac=query.mac or b"")
+    if not query.is_response(answer):
+        raise dns.query.BadResponse
+    return answer
 
 
 def _check(answer: dns.message.Message) -> None:

@@ -112,7 +112,8 @@ class Updater:
         import dns.tsig
 
         if isinstance(error, dns.tsig.PeerBadKey):
-            return f"the server does not know the key {self._key!r}; correct key_name"
+            # Knot says so, too, when the key may not write this name
+            return f"the server does not know the key {self._key!r}, or does not allow it this name; correct key_name"
         if isinstance(error, dns.tsig.PeerBadSignature | dns.tsig.BadSignature):
             return f"the secret of the key {self._key!r} is another one there; correct key_secret or key_algorithm"
         if isinstance(error, dns.tsig.PeerBadTime | dns.tsig.BadTime):

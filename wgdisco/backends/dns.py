@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from wgdisco.backend import Backend, Secret, Slot, from_text
-from wgdisco.backends._dns_ask import PAYLOAD, Asker, split, texts
-from wgdisco.backends._dns_find import Finder
+from wgdisco.backends._dns_ask import PAYLOAD, Asker, texts
+from wgdisco.backends._dns_find import Finder, split
 from wgdisco.backends._dns_update import Updater, keyring
 from wgdisco.errors import ConfigError, StoreError
 from wgdisco.hookspecs import hookimpl
