@@ -118,11 +118,17 @@ class Secret:
             path = Path(folder) / self._name
         try:
             return path.read_text().removesuffix("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read the secret in {str(path)!r}: {error}") from error
+        except OSError as error:
+            raise ConfigError(f"cannot read the secret in {str(path)!r}: {error.strerror or error}") from error
+        except UnicodeDecodeError:
+            # no cause: it holds the whole content
+            raise ConfigError(f"cannot read the secret in {str(path)!r}: it is not text") from None
 
     def __bool__(self) -> bool:
         return self._kind != "value" or bool(self._value)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a secret is not serialised")
 
     def __repr__(self) -> str:
         return f"Secret({self._kind}:{self._name})" if self._kind != "value" else "Secret(…)"

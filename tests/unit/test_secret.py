@@ -101,7 +101,7 @@ def test_a_credential_outside_a_service_names_the_line_to_add(monkeypatch) -> No
 
 def test_a_file_that_is_not_there_is_named(tmp_path) -> None:
     assert unreadable(Secret.parse(f"file:{tmp_path}/none")) == (
-        f"cannot read the secret in '{tmp_path}/none': [Errno 2] No such file or directory: '{tmp_path}/none'"
+        f"cannot read the secret in '{tmp_path}/none': No such file or directory"
     )
 
 

@@ -142,7 +142,10 @@ class Setting:
 
         chosen = combine(self.config, self.options.backend, self.options.option)
         if chosen.defaulted:
-            note("no backend was chosen, so: dht (no account, no server; records are sealed). Others: wgdisco backends")
+            names = ", ".join(chosen.backends)
+            note(
+                f"no backend was chosen, so: {names} (no account, no server; records are sealed). See: wgdisco backends"
+            )
         deadline = self.options.deadline or DEADLINE
         opening = open_node(
             chosen.backends, self.private, self.networks(), lifetime=self.config.lifetime, deadline=deadline
