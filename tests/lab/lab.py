@@ -14,7 +14,9 @@
         home.readdress()                                   # a new outer address; home.reboot() forgets the mappings
         alice.move(cafe)                                   # alice roams to the other network
 
-Nothing of the machine's own network is touched. Labs share no name, so any number may run at once.
+Tests take the fixture `lab` (tests/conftest.py), which skips with the reason where there can be none; `lab.site("a",
+"sym")` is a host in one of the situations SITES names. Nothing of the machine's own network is touched, and labs share
+no name, so that any number may run at once.
 """
 
 from __future__ import annotations
@@ -43,8 +45,12 @@ class Lab:
 
     def __init__(self, *, user: bool | None = None) -> None:
         self.space = Space(os.geteuid() != 0 if user is None else user)
-        self.internet = Internet(self.space)
         self._lans = count(1)
+        try:
+            self.internet = Internet(self.space)
+        except BaseException:
+            self.close()
+            raise
 
     def public(self, name: str, *addresses: str) -> Host:
         """A host on the internet with these addresses (ADDRESS/LENGTH), or with a free one of each family."""

@@ -87,7 +87,10 @@ class Space:
 
     def make(self) -> tuple[int, int]:
         """New namespaces: the pid of the process that owns them, as seen from here and as seen in the lab."""
-        answer = self._ask([])
+        try:
+            answer = self._ask([])
+        except LabError as error:
+            raise LabUnavailable(f"no namespaces: {error}") from None
         return answer.pid, int(answer.content["inner"])
 
     def open(self, inner: int, family: int, kind: int, protocol: int) -> socket.socket:

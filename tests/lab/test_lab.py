@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.lab import SITES, Lab, LabError
+from tests.lab.lab import SITES, Lab, LabError, LabUnavailable
 from tests.lab.nat import PROFILES
 from tests.lab.space import HERE, wait_until
 from tests.lab.stun import ADDRESS, BOTH, INDEPENDENT, Behaviour, ask, behaviour
@@ -41,6 +41,11 @@ def receive(sock, seconds=1.0):
         return sock.recvfrom(2048)
     except TimeoutError:
         return None
+
+
+def heard(sock):
+    """How many datagrams arrive until it is quiet for 0.2 s."""
+    return sum(1 for _ in iter(lambda: receive(sock, 0.2), None))
 
 
 def survivors(mark):
@@ -168,7 +173,7 @@ def test_loss_is_about_what_was_asked_for_in_each_direction_and_ends(lab):
             for _ in range(number):
                 here.sendto(b"x", (b.address, 4000))
                 there.sendto(b"x", (a.address, 4000))
-            return [sum(1 for _ in iter(lambda: receive(sock, 0.2), None)) for sock in (there, here)]
+            return [heard(there), heard(here)]
 
         a.cable.lose(30)
         assert all(200 < count < 360 for count in arrivals(400))
@@ -479,3 +484,17 @@ def test_a_refused_namespace_is_said_with_the_systems_reason(tmp_path, monkeypat
     monkeypatch.setattr("tests.lab.space.PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     with pytest.raises(LabError, match=r"^no namespaces: unshare: unshare failed: Operation not permitted$"):
         Lab()
+
+
+def test_namespaces_that_cannot_be_furnished_make_the_lab_unavailable_and_end_it(monkeypatch):
+    """A kernel without overlays in user namespaces, say; here a request for a node that is refused."""
+    spaces = []
+
+    def refused(space, request):
+        spaces.append(space)
+        raise LabError("mount of overlay on /etc: Operation not permitted")
+
+    monkeypatch.setattr("tests.lab.space.Space._ask", refused)
+    with pytest.raises(LabUnavailable, match=r"^no namespaces: mount of overlay on /etc: Operation not permitted$"):
+        Lab()
+    assert spaces[0]._holder.returncode is not None
