@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from wgdisco.testing.base import Control
-from wgdisco.testing.contract import BackendContract
-from wgdisco.testing.liar import Liar
-from wgdisco.testing.slots import Author
+import pytest
 
-__all__ = ["Author", "BackendContract", "Control", "Liar"]
+# before they are imported, so that a failed assert shows its values outside our own tests too
+pytest.register_assert_rewrite("wgdisco.testing.base", "wgdisco.testing.values", "wgdisco.testing.news")
+
+from wgdisco.testing.base import Control  # noqa: E402 - see above
+from wgdisco.testing.contract import BackendContract  # noqa: E402
+from wgdisco.testing.liar import LIES, Liar  # noqa: E402
+from wgdisco.testing.slots import Author  # noqa: E402
+
+__all__ = ["LIES", "Author", "BackendContract", "Control", "Liar"]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, Self, cast
 
 import pytest
 
 from wgdisco.backend import Backend, Slot
 from wgdisco.blocking import BlockingBackend
+from wgdisco.store import Store
 
-__all__ = ["LIFETIME", "Contract", "Control", "checked", "hasten", "removes"]
+__all__ = ["LIFETIME", "Contract", "Control", "Pulse", "checked", "hasten", "removes"]
 
 LIFETIME = 600  # seconds
 
@@ -58,6 +60,17 @@ class Contract:
         asyncio.run(opened())
 
     @asynccontextmanager
+    async def guarded(self) -> AsyncIterator[Store]:
+        """An instance as the core has it: behind the boundary that opens it, sets deadlines and turns its errors."""
+        store = Store(self.backend())
+        store.deadline = self.deadline
+        try:
+            async with asyncio.timeout(12 * self.deadline):
+                yield store
+        finally:
+            await store.close()
+
+    @asynccontextmanager
     async def opened(self) -> AsyncIterator[Backend]:
         """An instance between `open` and `close`."""
         backend = self.backend()
@@ -80,6 +93,43 @@ class Contract:
         if missing:
             pytest.skip(f"the test has no control.{missing[0]}() for this store")
         return cast("Control", self.control)
+
+
+class Pulse:
+    """Fails when the event loop stands still meanwhile.
+
+    It is measured against a thread that wakes as often, so that a busy machine is not taken for a backend that blocks.
+    """
+
+    beat = 0.01  # seconds
+    most = 25  # beats of the thread without one of the event loop
+
+    def __enter__(self) -> Self:
+        self.loop, self.beats, self.worst = asyncio.get_running_loop(), 0, 0
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._listen, daemon=True)
+        self._tick()
+        self.thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.done.set()
+        self.thread.join()
+        self.next.cancel()
+        if kind is None:
+            assert self.worst < self.most, (
+                f"the event loop stood still for {self.worst * self.beat:.2f} s: nothing may block"
+            )
+
+    def _tick(self) -> None:
+        self.beats += 1
+        self.next = self.loop.call_later(self.beat, self._tick)
+
+    def _listen(self) -> None:
+        heard, still = 0, 0
+        while not self.done.wait(self.beat):
+            still = still + 1 if self.beats == heard else 0
+            heard, self.worst = self.beats, max(self.worst, still)
 
 
 def checked(values: Any) -> list[bytes]:

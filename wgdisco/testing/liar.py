@@ -41,6 +41,8 @@ class Liar(Backend):
         """What the lie makes of what is there."""
         if self.lie == "hangs":
             await asyncio.sleep(3600)
+        if self.lie == "fails":
+            raise ConnectionResetError("the store hung up")
         return LIES[self.lie](self, slot, await self.honest.get(slot))
 
 
@@ -54,4 +56,6 @@ LIES: dict[str, Callable[[Liar, Slot, list[bytes]], list[bytes]]] = {
     "serves other slots": lambda liar, _slot, _values: list(liar.seen),
     "pretends to store": lambda _liar, _slot, _values: [],
     "hangs": lambda _liar, _slot, values: values,
+    "fails": lambda _liar, _slot, values: values,
 }
+"""What each lie makes of the values that are there, by its name."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 
+import pytest
+
 from wgdisco.backend import Backend
-from wgdisco.testing.base import LIFETIME, Contract, checked, hasten
+from wgdisco.testing.base import LIFETIME, Contract, checked, hasten, removes
 from wgdisco.testing.slots import Author
 
 __all__ = ["News"]
@@ -41,6 +43,25 @@ class News(Contract):
                     async with asyncio.timeout(self.deadline):
                         while blob not in checked(await anext(answers)):
                             pass
+
+        self.run(work)
+
+    def test_watch_reports_a_removal(self) -> None:
+        """A watch sees that a slot became empty, where the store can remove."""
+        author = Author()
+
+        async def work(backend: Backend) -> None:
+            hasten(backend)
+            if not removes(backend):
+                pytest.skip("this store leaves removal to expiry")
+            async with self.opened() as writer:
+                await writer.put(author.slot(), b"gone", LIFETIME)
+                await self.until(backend, author.reading(), bool)
+                async with aclosing(backend.watch(author.reading())) as answers, asyncio.timeout(self.deadline):
+                    assert checked(await anext(answers)) == [b"gone"]
+                    await writer.remove(author.slot())
+                    while checked(await anext(answers)):
+                        pass
 
         self.run(work)
 
