@@ -16,7 +16,7 @@ from wgdisco.bep44.krpc import LARGEST, Failure, KrpcError, Query, Reply, read
 from wgdisco.bep44.limits import Limiter
 from wgdisco.endpoint import Endpoint
 
-__all__ = ["Answer", "Channel", "Patience"]
+__all__ = ["Answer", "Channel", "Patience", "first_reply"]
 
 LONGEST = 2.0  # seconds after which nobody waits for an answer any more
 PENDING = 1024  # queries under way
@@ -175,3 +175,14 @@ class Channel:
         if self._socket is not None:
             with suppress(OSError):
                 self._socket.sendto(data, (str(endpoint.address), endpoint.port))
+
+
+async def first_reply(waiting: set[asyncio.Future[Answer]], end: float) -> Reply | None:
+    """The first reply that comes before `end` (the loop's time); futures without one are taken out of `waiting`."""
+    while waiting and (left := end - asyncio.get_running_loop().time()) > 0:
+        done, _ = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        waiting -= done
+        for answer in done:
+            if isinstance(reply := answer.result(), Reply):
+                return reply
+    return None

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from typing import Any, Self
 
-from wgdisco.bep44.channel import Answer, Channel, Patience
+from wgdisco.bep44.channel import Answer, Channel, Patience, first_reply
 from wgdisco.bep44.contact import Contact, reachable
 from wgdisco.bep44.frontier import Frontier
 from wgdisco.bep44.identity import matches, node_id
@@ -107,16 +107,14 @@ class Node:
         arguments: dict[bytes, Any] = {b"target": os.urandom(20)}
         if len(self._channels) > 1:
             arguments[b"want"] = [b"n4", b"n6"]
+        now = asyncio.get_running_loop().time()
         waiting: set[asyncio.Future[Answer]] = set()
-        for _ in range(3):
+        for turn in (1, 2, 3):
             waiting.add(self._query(endpoint, b"find_node", arguments))
-            done, waiting = await asyncio.wait(waiting, timeout=seconds / 3, return_when=asyncio.FIRST_COMPLETED)
-            for answer in done:
-                if isinstance(reply := answer.result(), Reply):
-                    self._cross(reply, endpoint)
-                    return True
-            if not waiting:
-                break  # refused, or the socket was closed
+            reply = await first_reply(waiting, now + turn * seconds / 3)
+            if reply is not None:
+                self._cross(reply, endpoint)
+                return True
         return False
 
     async def join(self) -> None:
