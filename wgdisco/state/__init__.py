@@ -25,8 +25,12 @@ def folder_for(environment: Mapping[str, str], user: int) -> Path:
     if user == 0:
         return Path("/var/lib/wgdisco")
     chosen = Path(environment.get("XDG_STATE_HOME", ""))
-    # the specification of XDG: a relative path is ignored
-    return (chosen if chosen.is_absolute() else Path("~/.local/state").expanduser()) / "wgdisco"
+    if chosen.is_absolute():  # the specification of XDG: another is ignored
+        return chosen / "wgdisco"
+    try:
+        return Path("~/.local/state/wgdisco").expanduser()
+    except RuntimeError:
+        return Path("/nonexistent/wgdisco")  # an account without a home: Debian's name for it, and nobody can make it
 
 
 class State(Publishing, Seeing):

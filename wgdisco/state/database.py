@@ -17,6 +17,7 @@ __all__ = ["Database"]
 T = TypeVar("T")
 BUSY = 5.0  # seconds to wait for another process of ours
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}  # the last: tables are missing
+SMALLEST = 512  # bytes; SQLite overwrites a file of less
 SETTLED = 10.0  # seconds after which an empty file is no file that another process is just making
 
 
@@ -158,7 +159,7 @@ class Database:
             return self._prepared()
 
     def _prepared(self) -> Connection:
-        self._make()
+        emptied = self._make()
         # opening and closing the file by hand would drop the locks this process holds on it (POSIX)
         self._inode = self.path.stat().st_ino
         db = sqlite3.connect(self.path, timeout=BUSY, isolation_level=None)
@@ -169,19 +170,25 @@ class Database:
         except BaseException:
             db.close()
             raise
+        if emptied:
+            self._say(f"the state file {str(self.path)!r} was empty; what was remembered is lost")
         return db
 
-    def _make(self) -> None:
-        """Make the file unless it is there, and see to its mode."""
+    def _make(self) -> bool:
+        """Make the file unless it is there, and see to its mode; whether it is there and somebody emptied it."""
+        log, index = (self.path.with_name(f"{self.path.name}{suffix}") for suffix in ("-wal", "-shm"))
+        if (log.exists() or index.exists()) and not self.path.exists():
+            # of a file that somebody removed; a process may still use them, so they cannot be shared
+            log.unlink(missing_ok=True)
+            index.unlink(missing_ok=True)
         try:
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         except FileExistsError:
             status = self.path.stat()
             if status.st_mode & 0o077:
                 self.path.chmod(0o600)
-            log = self.path.with_name(f"{self.path.name}-wal")
-            if status.st_size == 0 and not log.exists() and time.time() - status.st_mtime > SETTLED:
-                self._say(f"the state file {str(self.path)!r} was empty; what was remembered is lost")
+            return status.st_size < SMALLEST and not log.exists() and time.time() - status.st_mtime > SETTLED
+        return False
 
     def _lay_out(self, db: Connection) -> None:
         found = db.execute("PRAGMA user_version").fetchone()[0]

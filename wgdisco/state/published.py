@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from wgdisco.audience import DAY, SKEW
 from wgdisco.freshness import stamp
+from wgdisco.record import LONGEST
 from wgdisco.state.tables import OWN, fact, load_marks, save_marks, set_fact
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Published", "Publishing", "Written"]
 
-KEPT = 64  # ends of records a network
+KEPT = 16  # ends of records a network
 
 
 @dataclass(frozen=True)
@@ -86,18 +87,8 @@ class Publishing:
 
         def keep(db: Connection) -> None:
             db.execute("INSERT OR REPLACE INTO published VALUES (?, ?, ?, ?)", (network, issued, end, statement))
-            # a record that is neither older nor ends later than this one is of no interest any more, unless
-            # a clock that is wrong by days made one of the two
-            db.execute(
-                "DELETE FROM ends WHERE network = ? AND issued BETWEEN ? AND ? AND until <= ?",
-                (network, issued - 2000 * DAY, issued, end),
-            )
             db.execute("INSERT OR REPLACE INTO ends VALUES (?, ?, ?)", (network, issued, end))
-            db.execute(
-                "DELETE FROM ends WHERE rowid IN "
-                "(SELECT rowid FROM ends WHERE network = ? ORDER BY rowid DESC LIMIT -1 OFFSET ?)",
-                (network, KEPT),
-            )
+            _thin(db, network)
 
         self.database.write(keep)
 
@@ -105,12 +96,13 @@ class Publishing:
         """When the last of all records to an audience ends (milliseconds), 0 if there was none.
 
         Records newer than the last timestamp given out do not count: a clock that was years ahead made them, and
-        they outlive nothing that is said now.
+        they outlive nothing that is said now. Never too early, at most a day too late.
         """
 
         def latest(db: Connection) -> int:
+            stamped = db.execute("SELECT value FROM facts WHERE name = 'stamp'").fetchone() or (0,)
             query = "SELECT max(until) FROM ends WHERE network = ? AND issued <= ?"
-            return db.execute(query, (network, fact(db, "stamp") or 0)).fetchone()[0] or 0
+            return min(db.execute(query, (network, *stamped)).fetchone()[0] or 0, stamped[0] + 1000 * LONGEST)
 
         return self.database.read(latest)
 
@@ -151,3 +143,16 @@ class Publishing:
             return found
 
         return self.database.write(known)
+
+
+def _thin(db: Connection, network: bytes) -> None:
+    """Keep few ends, so that the latest of those issued before any moment is never too early."""
+    rows: list[tuple[int, int]] = []
+    for issued, until in db.execute("SELECT issued, until FROM ends WHERE network = ? ORDER BY issued", (network,)):
+        if not rows or until > rows[-1][1]:
+            rows.append((issued, until))
+    while len(rows) > KEPT:
+        closest = min(range(1, len(rows)), key=lambda index: rows[index][1] - rows[index - 1][1])
+        rows[closest - 1 : closest + 1] = [(rows[closest - 1][0], rows[closest][1])]
+    db.execute("DELETE FROM ends WHERE network = ?", (network,))
+    db.executemany("INSERT INTO ends VALUES (?, ?, ?)", [(network, *row) for row in rows])
