@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
@@ -85,9 +86,15 @@ async def test_no_bootstrap_node_answers():
     )
 
 
-async def test_no_bootstrap_node_has_an_address():
+async def test_no_bootstrap_node_has_an_address(monkeypatch):
+    def unknown(*_, **__):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     async with opened(None, bootstrap=["dht.invalid:6881"]) as backend:
-        with pytest.raises(StoreError, match="asked 0 bootstrap nodes, none answered"):
+        with pytest.raises(
+            StoreError, match=r"asked 0 bootstrap nodes, none answered; no address was found for dht\.invalid:6881"
+        ):
             await backend.put(Author().slot(), b"blob", 600)
 
 
