@@ -22,10 +22,11 @@ from wgdisco.endpoint import Endpoint
 from wgdisco.keys import PublicKey
 from wgdisco.record import Candidate, Kind
 
-__all__ = ["Attempt", "Link", "impossible", "initiates", "order"]
+__all__ = ["Attempt", "Link", "impossible", "initiates", "order", "silence"]
 
 KEEPALIVE = 25  # seconds; below the 30 s after which a NAT forgets an unanswered mapping
 SILENCE = 1.5  # seconds the passive side waits before it initiates too
+DEEP_SILENCE = 6.0  # seconds, where the other side's NAT makes that all but hopeless
 PATIENCE = 1.0  # seconds for one candidate before the next is tried
 PUNCH_TTLS = (2, 3, 4, 5, 6)  # hops, rising: enough to pass our own NATs, too few to arrive and move a mapping there
 FULL_TTL = 64
@@ -46,6 +47,11 @@ def initiates(ours: PublicKey, theirs: PublicKey, our_nat: Sequence[str], their_
     """Whether we start the handshake; `…_nat` are mapping and filtering in RFC 5780's names."""
     our_hard, their_hard = our_nat[0] in ENDPOINT_DEPENDENT, their_nat[0] in ENDPOINT_DEPENDENT
     return our_hard if our_hard != their_hard else ours < theirs
+
+
+def silence(their_nat: Sequence[str]) -> float:
+    """Seconds that the passive side waits for the other one."""
+    return DEEP_SILENCE if their_nat[0] in ENDPOINT_DEPENDENT else SILENCE
 
 
 def impossible(our_nat: Sequence[str], their_nat: Sequence[str]) -> str | None:
@@ -89,6 +95,7 @@ class Link:
     def __post_init__(self) -> None:
         self.before = self.read()
         self.started = time.time()
+        self._received = self.before.rx
 
     def read(self) -> Peer:
         """The peer as it is now; raises KeyError when it was removed."""
@@ -117,6 +124,10 @@ class Link:
         peer = self.read()
         if is_live(peer, None, time.time()) or self.connected():
             return
+        if peer.rx > self._received:
+            # the other side's initiation has come in and is being answered: a restart would throw that session away
+            self._received = peer.rx
+            return
         keepalive = self.before.keepalive or KEEPALIVE
         where = f"peer {self.key.short} endpoint {endpoint.short}"
         self.echo(f"wg set {self.device.name} {where} persistent-keepalive {keepalive}")
@@ -127,6 +138,7 @@ class Link:
             return
         with suppress(LiveSession):
             self.device.restart_peer(self.key, endpoint, keepalive)
+            self._received = 0
 
     def punch(self, endpoint: Endpoint, ttl: int) -> None:
         """Send a STUN binding indication, which WireGuard ignores and no server answers (RFC 8489 section 5)."""
@@ -135,11 +147,13 @@ class Link:
                 self.port.send(b"\x00\x11\x00\x00\x21\x12\xa4\x42" + os.urandom(12), endpoint, ttl)
 
     def settle(self) -> None:
-        """After the handshake: put the user's keepalive back; 25 s stays only where it was unset and a NAT needs it."""
+        """After the handshake: put the user's keepalive back; 25 s stays only where it was unset and a NAT needs it.
+
+        A keepalive that is armed anew is sent at once, which confirms the session to a responder that missed the first.
+        """
         wanted = self.before.keepalive or (KEEPALIVE if self.behind_nat else 0)
-        if self.read().keepalive != wanted:
-            self.echo(f"wg set {self.device.name} peer {self.key.short} persistent-keepalive {wanted}")
-            self.device.update([Change(self.key, keepalive=wanted)])
+        self.echo(f"wg set {self.device.name} peer {self.key.short} persistent-keepalive {wanted}")
+        self.device.update([Change(self.key, keepalive=value) for value in ((0, wanted) if wanted else (0,))])
 
     def restore(self) -> None:
         """Without a handshake: put back the keepalive, and the endpoint if there was one."""
@@ -151,16 +165,19 @@ class Link:
 class Attempt:
     """Trying the candidates of one record until the handshake, or until the caller cancels it for a newer record."""
 
-    def __init__(self, link: Link, candidates: Sequence[Candidate], *, initiate: bool) -> None:
-        """Take the candidates in the order of trying, and which part is ours."""
+    def __init__(
+        self, link: Link, candidates: Sequence[Candidate], *, initiate: bool, silence: float = SILENCE
+    ) -> None:
+        """Take the candidates in the order of trying, and which part is ours; `silence` in seconds is the passive's."""
         self.link, self.candidates, self.initiate = link, [each.endpoint for each in candidates], initiate
+        self.silence = silence
         self.fired: dict[Endpoint, int] = {}
 
     async def run(self) -> None:
         """Return at the handshake; otherwise go on, slower and slower, until cancelled."""
         punching = asyncio.ensure_future(self._punch())
         try:
-            if self.initiate or not await self.link.handshake(SILENCE):
+            if self.initiate or not await self.link.handshake(self.silence):
                 await self._rounds()
         finally:
             punching.cancel()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
 
-from wgdisco.connect import UNKNOWN, Attempt, Link, impossible, initiates, order
+from wgdisco.connect import UNKNOWN, Attempt, Link, impossible, initiates, order, silence
 from wgdisco.discovery import Finding, Search
 from wgdisco.errors import WgdiscoError
 from wgdisco.keys import PublicKey
@@ -65,8 +65,9 @@ class Tender:
         following = asyncio.ensure_future(self._follow())
         try:
             while not await self.link.handshake(1.0):
-                if following.done():
-                    following.result()
+                for task in (following, self._attempt):
+                    if task is not None and task.done():
+                        task.result()
             return time.monotonic() - self._since if self.finding is not None else 0.0
         finally:
             following.cancel()
@@ -101,7 +102,9 @@ class Tender:
             await self._stop()
             self.plan, self._since = plan, time.monotonic()
             self._describe(finding.record, *plan)
-            self._attempt = asyncio.ensure_future(Attempt(self.link, plan[0], initiate=plan[1]).run())
+            waits = silence(nat_of(finding.record))
+            attempt = Attempt(self.link, plan[0], initiate=plan[1], silence=waits)
+            self._attempt = asyncio.ensure_future(attempt.run())
 
     def _plan(self, record: Record) -> tuple[list[Candidate], bool]:
         """What to try, and whether we start; `verdict` says whether it can work at all."""

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from wgdisco.connect import Attempt, Link, impossible, initiates, order
+from wgdisco.connect import Attempt, Link, impossible, initiates, order, silence
 from wgdisco.device import Change, Interface, Peer
 from wgdisco.endpoint import Endpoint
 from wgdisco.keys import PrivateKey
@@ -116,6 +116,10 @@ def test_what_worked_last_comes_first() -> None:
     assert order([lan, v6, wan], [], wan.endpoint) == [wan, v6, lan]
 
 
+def test_a_side_behind_a_symmetric_nat_is_waited_for_longer() -> None:
+    assert silence(SYMMETRIC) > silence(CONE) == silence(UNKNOWN)
+
+
 def test_a_first_endpoint_is_set_with_its_keepalive_in_one_call() -> None:
     tunnel = Tunnel(Peer(LOW))
     link(tunnel).fire(FIRST)
@@ -168,15 +172,26 @@ async def test_after_a_silence_the_passive_side_starts_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "behind_nat", "calls"),
-    [(0, True, []), (0, False, [[Change(LOW, keepalive=0)]]), (7, True, [[Change(LOW, keepalive=7)]])],
+    ("before", "behind_nat", "keepalives"),
+    [(0, True, (0, 25)), (0, False, (0,)), (7, True, (0, 7)), (7, False, (0, 7))],
 )
-def test_the_users_keepalive_is_put_back(before: int, behind_nat: bool, calls: list) -> None:
+def test_the_users_keepalive_is_put_back_and_a_packet_sent(before: int, behind_nat: bool, keepalives) -> None:
     tunnel = Tunnel(Peer(LOW, keepalive=before))
     connection = link(tunnel, behind_nat=behind_nat)
     tunnel.peer = replace(tunnel.peer, keepalive=25)
     connection.settle()
-    assert tunnel.calls == calls
+    assert tunnel.calls == [[Change(LOW, keepalive=seconds) for seconds in keepalives]]
+
+
+def test_a_handshake_on_its_way_is_not_thrown_away() -> None:
+    """An authentic packet came since the last try: the other side's initiation, which a restart would forget."""
+    tunnel = Tunnel(Peer(LOW, endpoint=SECOND))
+    connection = link(tunnel)
+    tunnel.peer = replace(tunnel.peer, rx=148)
+    connection.fire(FIRST)
+    assert tunnel.calls == []
+    connection.fire(FIRST)
+    assert tunnel.calls == [("restart", FIRST, 25)]
 
 
 def test_without_a_handshake_the_peer_is_left_as_it_was() -> None:
