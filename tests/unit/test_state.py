@@ -756,6 +756,22 @@ def test_a_damaged_file_that_cannot_be_moved_leaves_us_in_memory(tmp_path) -> No
     assert run_on_tmpfs(script, tmp_path / "disk", "size=1m") == "[0, 1] 1 True\n"
 
 
+@pytest.mark.parametrize("change", [foreign, later, cut(20_000)], ids=["foreign", "later", "cut"])
+def test_a_file_of_no_use_on_a_read_only_disk_leaves_us_in_memory(tmp_path, change, monkeypatch) -> None:
+    """It can neither be moved aside nor be used where it is."""
+
+    def refuse(path: Path) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("wgdisco.state.database.move_aside", refuse)
+    state = damaged_by(change, tmp_path)
+    fill(state)
+    assert state.stamp(NOW) == NOW + 1
+    assert len(state.problems) == 1
+    assert "Read-only file system; floors not persistent" in state.problems[0]
+    state.close()
+
+
 @pytest.mark.parametrize("how", ["removed", "moved away", "its folder removed", "replaced by an older copy"])
 def test_a_file_that_disappears_under_way_is_made_again_with_all_that_is_known(tmp_path, how: str) -> None:
     folder = tmp_path / "state"

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import time
 from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from sqlite3 import Connection
 from typing import TypeVar
-from urllib.parse import quote
+
+from wgdisco.state.rescue import Unusable, copy, damaged, make, move_aside, readers, version_of
 
 __all__ = ["Database"]
 
 T = TypeVar("T")
 BUSY = 5.0  # seconds to wait for another process of ours
-DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}  # the last: tables are missing
-SMALLEST = 512  # bytes; SQLite overwrites a file of less
-SETTLED = 10.0  # seconds after which an empty file is no file that another process is just making
-
-
-class _NewerVersion(sqlite3.DatabaseError):
-    """The file was written by a later version of this program."""
 
 
 class Database:
@@ -45,7 +37,7 @@ class Database:
         try:
             self._db = self._connect()
         except (sqlite3.Error, OSError) as error:
-            self._db = self._memory(None, error)
+            self._db = self._memory(error, *readers(self.path))
 
     @property
     def persistent(self) -> bool:
@@ -128,9 +120,8 @@ class Database:
     def _again(self, error: sqlite3.DatabaseError) -> None:
         """Get a database that works, and do again what the open transaction had done."""
         self._rollback()
-        damaged = _damaged(error) and self.persistent
         try:
-            if not damaged:
+            if not (damaged(error) and self.persistent):
                 raise error
             self._db.close()
             self._move_aside(str(error))
@@ -138,8 +129,14 @@ class Database:
             self._repeat()
         except (sqlite3.Error, OSError) as reason:
             self._rollback()
-            self._db = self._memory(self._db, reason)
+            self._db = self._memory(reason, *self._left(error))
             self._repeat()
+
+    def _left(self, error: sqlite3.DatabaseError) -> list[Callable[[], Connection]]:
+        """Where something can be read still; what is damaged in memory, came so from a file that can only be read."""
+        if damaged(error) and not self.persistent:
+            return []
+        return [lambda: self._db, *readers(self.path)]
 
     def _repeat(self) -> None:
         if self._group is not None:
@@ -153,13 +150,13 @@ class Database:
         try:
             return self._prepared()
         except sqlite3.DatabaseError as error:
-            if not _damaged(error):
+            if not damaged(error):
                 raise
             self._move_aside(str(error))
             return self._prepared()
 
     def _prepared(self) -> Connection:
-        emptied = self._make()
+        emptied = make(self.path)
         # opening and closing the file by hand would drop the locks this process holds on it (POSIX)
         self._inode = self.path.stat().st_ino
         db = sqlite3.connect(self.path, timeout=BUSY, isolation_level=None)
@@ -174,41 +171,24 @@ class Database:
             self._say(f"the state file {str(self.path)!r} was empty; what was remembered is lost")
         return db
 
-    def _make(self) -> bool:
-        """Make the file unless it is there, and see to its mode; whether it is there and somebody emptied it."""
-        log, index = (self.path.with_name(f"{self.path.name}{suffix}") for suffix in ("-wal", "-shm"))
-        if (log.exists() or index.exists()) and not self.path.exists():
-            # of a file that somebody removed; a process may still use them, so they cannot be shared
-            log.unlink(missing_ok=True)
-            index.unlink(missing_ok=True)
-        try:
-            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        except FileExistsError:
-            status = self.path.stat()
-            if status.st_mode & 0o077:
-                self.path.chmod(0o600)
-            return status.st_size < SMALLEST and not log.exists() and time.time() - status.st_mtime > SETTLED
-        return False
-
     def _lay_out(self, db: Connection) -> None:
-        found = db.execute("PRAGMA user_version").fetchone()[0]
-        if found > self.version:
-            raise _NewerVersion(f"version {found} of a later wgdisco, this one knows version {self.version}")
-        if found < self.version:
-            db.execute("BEGIN IMMEDIATE")
+        """Make the tables in an empty file; raises Unusable for a file that is not of this version."""
+        db.execute("BEGIN IMMEDIATE" if version_of(db) == 0 else "BEGIN")
+        found = version_of(db)
+        if found == 0 and db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
             for statement in (*self.schema, f"PRAGMA user_version={self.version}"):
                 db.execute(statement)
-            db.execute("COMMIT")
+        elif found != self.version:
+            db.execute("ROLLBACK")
+            raise Unusable(f"it is of version {found}, and this wgdisco knows version {self.version}")
+        db.execute("COMMIT")
 
     def _move_aside(self, reason: str) -> None:
         if self._replaced():
             return
-        aside = f"{self.path}.bad-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
-        for suffix in ("", "-wal", "-shm"):
-            with suppress(FileNotFoundError):
-                Path(f"{self.path}{suffix}").replace(f"{aside}{suffix}")
+        aside = move_aside(self.path)
         self._say(
-            f"the state file {str(self.path)!r} could not be used ({reason}) and was moved to {aside!r}; "
+            f"the state file {str(self.path)!r} could not be used ({reason}) and was moved to {str(aside)!r}; "
             "what was remembered is lost, so an older record may be accepted once more"
         )
 
@@ -219,7 +199,7 @@ class Database:
         except OSError:
             return True
 
-    def _memory(self, before: Connection | None, error: Exception) -> Connection:
+    def _memory(self, error: Exception, *sources: Callable[[], Connection]) -> Connection:
         """A database in memory with all that can still be read."""
         if not self._unwritable:
             self._unwritable = (
@@ -227,32 +207,7 @@ class Database:
                 "seen is remembered in memory only until that is mended"
             )
             self._say(self._unwritable)
-        return self._copied(before)
-
-    def _copied(self, before: Connection | None) -> Connection:
-        readable = f"file:{quote(str(self.path))}?mode=ro"
-        sources: list[Callable[[], Connection]] = [
-            lambda: sqlite3.connect(readable, uri=True),
-            # a log cannot be opened on a read-only file system; without it all but the latest is there
-            lambda: sqlite3.connect(f"{readable}&immutable=1", uri=True),
-        ]
-        if before is not None:
-            sources.insert(0, lambda: before)
-        for source in sources:
-            memory = sqlite3.connect(":memory:", isolation_level=None)
-            try:
-                with closing(source()) as readable_one:
-                    readable_one.backup(memory)
-                self._lay_out(memory)
-                whole = memory.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
-            except sqlite3.Error:
-                whole = False
-            if whole:
-                return memory
-            memory.close()
-        memory = sqlite3.connect(":memory:", isolation_level=None)
-        self._lay_out(memory)
-        return memory
+        return copy(sources, self._lay_out)
 
     def _return(self) -> None:
         """Carry everything over into the file at the path, if it can be written (again)."""
@@ -266,7 +221,7 @@ class Database:
             if target is not None:
                 target.close()
             if self.persistent:
-                self._db = self._memory(self._db, error)
+                self._db = self._memory(error, lambda: self._db)
             return
         self._db.close()
         self._db = target
@@ -277,7 +232,3 @@ class Database:
     def _say(self, problem: str) -> None:
         if problem not in self.problems:
             self.problems.append(problem)
-
-
-def _damaged(error: sqlite3.DatabaseError) -> bool:
-    return isinstance(error, _NewerVersion) or getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGED

@@ -62,16 +62,20 @@ class Publishing:
         if self.database.busy:
             raise ValueError("a timestamp is not given out inside a transaction: it would not be durable")
 
-        def next_one(db: Connection) -> int:
+        issued = 0
+
+        def give(db: Connection) -> None:
+            nonlocal issued
             marks = load_marks(db, OWN)
             issued = stamp(marks, now)
             save_marks(db, OWN, marks)
             set_fact(db, "stamp", issued)
             db.execute("DELETE FROM blobs WHERE until NOT BETWEEN ? AND ?", (now - 1000 * DAY, now + 3000 * DAY))
-            return issued
 
+        # what counts is what the commit wrote in the end: it may do everything again, elsewhere
         with self.database.transaction(durable=True):
-            return self.database.write(next_one)
+            self.database.write(give)
+        return issued
 
     def published(self, network: bytes) -> Published | None:
         """What was said last to an audience."""
