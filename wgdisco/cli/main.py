@@ -27,6 +27,7 @@ COMMANDS = {
     "inspect": "decode a blob as a store keeps it",
     "genkey": "make the secret of a network",
     "dht-node": "run a storing node of the DHT",
+    "plugin": "write a package of your own that adds a store",
 }
 EPILOG = """exit codes: 0 done, 1 no valid record or no handshake, 2 usage or configuration,
 3 no backend answered or stored, 4 interface or key not accessible, 70 bug
