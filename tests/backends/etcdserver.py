@@ -141,7 +141,8 @@ class Cluster:
         self.members = []
         for name in "abc":
             (folder / name).mkdir()
-            self.members.append(Member(folder / name, f"--name={name}", "--initial-cluster="))
+            more = (f"--name={name}", "--heartbeat-interval=50", "--election-timeout=500", "--initial-cluster=")
+            self.members.append(Member(folder / name, *more))
         peers = ",".join(f"{each.folder.name}=http://127.0.0.1:{each.ports[1]}" for each in self.members)
         for each in self.members:
             each.arguments = (*each.arguments[:-1], f"--initial-cluster={peers}")

@@ -81,6 +81,8 @@ async def test_a_compaction_while_the_watched_member_is_frozen_is_survived(healt
         following(reader, "a", "b") as follower,
     ):
         await follower.until(a=None, b=None)
+        await writer.put(slot("a"), b"watching", LATER)
+        await follower.until(a=b"watching")
         members[0].freeze()
         for number in range(20):
             await writer.put(slot("a"), b"%d" % number, LATER)
@@ -97,9 +99,10 @@ async def test_without_quorum_reads_go_on_and_a_watch_says_that_it_is_dead(
 ) -> None:
     """The member that is left would keep a watch as if nothing ever happened; but it has no leader, and says so."""
     monkeypatch.setattr(_etcd_gateway, "REQUEST", 0.5)
-    monkeypatch.setattr(_etcd_view, "PATIENCE", 2.5)
+    monkeypatch.setattr(_etcd_view, "PATIENCE", 1.0)
     *lost, left = healthy.leader_first()
     async with opened(left, *lost) as backend, following(backend, "a") as follower:
+        await follower.until(a=None)
         await backend.put(slot("a"), b"1", LATER)
         await follower.until(a=b"1")
         for each in lost:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.backends.etcdclient import LATER, asked, backend_at, following, impostor, opened
+from tests.backends.etcdclient import LATER, Follower, asked, backend_at, following, impostor, opened
 from tests.backends.etcdserver import EtcdServer, slot, started
 from wgdisco.backend import RetryLater
 from wgdisco.backends import _etcd_gateway, _etcd_view
@@ -40,10 +40,17 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_etcd_view, "PAUSE", 0.05)
 
 
+async def watching(backend: Etcd, follower: Follower) -> None:
+    """Wait until the follower has seen a change that came after its range, so by its watch."""
+    await follower.until(a=None)
+    for blob in (b"1", b"2", b"3"):
+        await backend.put(slot("a"), blob, LATER)
+        await follower.until(a=blob)
+
+
 async def test_a_server_killed_in_mid_watch_and_back_is_followed_on(own: EtcdServer) -> None:
     async with opened(own) as backend, following(backend, "a") as follower:
-        await backend.put(slot("a"), b"before", LATER)
-        await follower.until(a=b"before")
+        await watching(backend, follower)
         own.kill()
         await asyncio.sleep(0.3)
         own.start()
@@ -54,9 +61,7 @@ async def test_a_server_killed_in_mid_watch_and_back_is_followed_on(own: EtcdSer
 async def test_a_server_that_comes_back_empty_is_followed_on(own: EtcdServer) -> None:
     """Its revisions begin anew, so a watch from the last one seen would be silent for long."""
     async with opened(own, heartbeat=0.3) as backend, following(backend, "a") as follower:
-        for blob in (b"1", b"2", b"3"):
-            await backend.put(slot("a"), blob, LATER)
-        await follower.until(a=b"3")
+        await watching(backend, follower)
         own.kill()
         (own.folder / "data").rename(own.folder / "lost")
         own.start()
@@ -69,7 +74,7 @@ async def test_a_server_that_comes_back_empty_is_followed_on(own: EtcdServer) ->
 async def test_a_watch_never_dies_in_silence(own: EtcdServer, hasty: None, trouble: str) -> None:
     """A server that is gone ends the watch with an error; a frozen one does so after the heartbeat."""
     async with opened(own, heartbeat=0.3) as backend, following(backend, "a") as follower:
-        await follower.until(a=None)
+        await watching(backend, follower)
         getattr(own, trouble)()
         async with asyncio.timeout(5):
             await asyncio.wait({follower.task})
@@ -179,21 +184,27 @@ async def test_an_answer_that_is_no_message_is_an_error(body: bytes) -> None:
             await anext(backend.fetch([slot(number) for number in range(20)]))
 
 
-async def test_an_endless_answer_is_cut() -> None:
+@pytest.mark.parametrize("endless", [b"/v3/kv/", b"/v3/watch"], ids=["answer", "watch"])
+async def test_an_endless_answer_is_cut(endless: bytes, hasty: None) -> None:
+    """Memory is bounded; a watch gets a second chance and no more."""
     sent = 0
 
-    async def endless(_: bytes, writer: asyncio.StreamWriter) -> None:
+    async def flood(request: bytes, writer: asyncio.StreamWriter) -> None:
         nonlocal sent
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+        if endless not in request:
+            writer.write(b'{"header":{"revision":"5"}}')
+            return
         while sent < 1 << 30:
             writer.write(bytes(65536))
             await writer.drain()
             sent += 65536
 
-    async with impostor(endless) as url, backend_at(url) as backend:
-        with pytest.raises(TooMuch, match="an answer of more than 4194304 bytes"):
-            await backend.get(slot("a"))
-    assert sent < 16 << 20
+    async with impostor(flood) as url, backend_at(url) as backend:
+        with pytest.raises(TooMuch, match="of more than 4194304 bytes"):
+            async for _ in backend.follow([slot("a")]):
+                pass
+    assert sent < 32 << 20
 
 
 async def test_an_answer_that_trickles_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,8 @@ class View:
     async def changes(self, start: int) -> AsyncGenerator[Event, None]:
         """Every change from a revision on; ends when everything has to be read anew.
 
-        Raises ConnectionError when no endpoint keeps a watch, Refused when etcd does not allow it.
+        Raises ConnectionError when no endpoint keeps a watch, Refused when etcd does not allow it, TooMuch for one
+        message of more than 4 MiB.
         """
         ends, down, reasons = time.monotonic() + RELOAD, math.inf, set[str]()
         while time.monotonic() < ends:
@@ -72,8 +73,6 @@ class View:
                             yield event
                         start = _after(message, start)
                 down = math.inf
-            except TooMuch:
-                return
             except Unavailable as error:
                 now = time.monotonic()
                 if now - alive > 1:

@@ -17,7 +17,7 @@ from typing import ClassVar
 from wgdisco.backend import Backend, Secret, Slot
 from wgdisco.backends._etcd_gateway import Gateway
 from wgdisco.backends._etcd_leases import Lease, Leases
-from wgdisco.backends._etcd_messages import Nothing, Refused, Transaction
+from wgdisco.backends._etcd_messages import Nothing, Refused, TooMuch, Transaction
 from wgdisco.backends._etcd_tls import context
 from wgdisco.backends._etcd_view import PATIENCE, PAUSE, View
 from wgdisco.errors import ConfigError, StoreError
@@ -130,8 +130,8 @@ class Etcd(Backend):
                         if key in keys and known[key] != value:
                             known[key] = value
                             yield keys[key], [] if value is None else [value]
-            except Refused:
-                # a lost token looks like missing rights; the range renews it, so the second refusal is meant
+            except (Refused, TooMuch):
+                # a lost token looks like missing rights, and the range renews it; what comes twice is meant
                 if time.monotonic() - refused_at < PATIENCE:
                     raise
                 refused_at = time.monotonic()
