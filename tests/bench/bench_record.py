@@ -59,7 +59,7 @@ def reading() -> dict[str, Callable[[], object]]:
     payload, private, raw = encode(record()), bytes(range(32)), BOB.public.raw
     statement = sign(payload, ALICE)
     blob, garbage, marks = place.seal(statement), b"\x01" + os.urandom(400), Marks()
-    cold = iter(range(10**9))
+    cold, signer = iter(range(10**9)), ALICE.slot_signer(place.blinding)
 
     def refused() -> None:
         try:
@@ -70,7 +70,7 @@ def reading() -> dict[str, Callable[[], object]]:
     return {
         "encode and sign": lambda: sign(encode(record()), ALICE),
         "seal": lambda: place.seal(statement),
-        "slot signature": lambda signer=ALICE.slot_signer(place.blinding): signer.sign(NOW, blob),
+        "slot signature": lambda: signer.sign(NOW, blob),
         "read (unseal, verify, judge, decode), caches warm": lambda: read(blob, place, marks, NOW),
         "refuse garbage": refused,
         "slot of a new period": lambda: NET.place(ALICE.public, next(cold)),
@@ -86,13 +86,15 @@ def states(folder: Path) -> None:
     marks = Marks()
     marks.add(NOW).digests[NET.network] = bytes(32)
     number = iter(range(10**9))
-    print(f"  {per_second(lambda: state.stamp(NOW)):10,.0f}/s  stamp, durable (fsync in {folder})")
-    print(f"  {per_second(lambda: state.marks(BOB.public)):10,.0f}/s  marks of a peer")
-    print(
-        f"  {per_second(lambda: state.remember(peers[next(number) % 10_000], marks)):10,.0f}/s  remember, each in a commit"
-    )
-    start = time.perf_counter()
+    rates = {
+        f"stamp, durable (fsync in {folder.parent})": per_second(lambda: state.stamp(NOW)),
+        "remember, each in a commit": per_second(lambda: state.remember(peers[next(number) % 10_000], marks)),
+        "marks of a peer": per_second(lambda: state.marks(peers[0])),
+    }
+    for name, rate in rates.items():
+        print(f"  {rate:10,.0f}/s  {name}")
     marks.add(NOW + 1).digests[NET.network] = bytes(32)
+    start = time.perf_counter()
     with state.transaction():
         for peer in peers:
             state.remember(peer, marks)
