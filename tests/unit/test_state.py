@@ -249,6 +249,17 @@ def test_instances_differ_and_stay(tmp_path) -> None:
         assert one.instance() == first
 
 
+def test_a_timestamp_is_synced_to_disk_before_it_is_given_out(state) -> None:
+    """SQLite: synchronous FULL makes the commit wait for the disk; what readers remember need not wait."""
+    done: list[str] = []
+    state.database.read(lambda db: db.set_trace_callback(done.append))
+    state.stamp(NOW)
+    assert (done[0], done[1], done[-1]) == ("PRAGMA synchronous=FULL", "BEGIN IMMEDIATE", "COMMIT")
+    done.clear()
+    state.keep_blob(b"i", b"b", NOW)
+    assert (done[0], done[1], done[-1]) == ("PRAGMA synchronous=NORMAL", "BEGIN IMMEDIATE", "COMMIT")
+
+
 def test_no_timestamp_inside_a_transaction(state) -> None:
     with pytest.raises(ValueError, match="not be durable"), state.transaction():
         state.stamp(NOW)
