@@ -420,6 +420,13 @@ def test_our_address_is_what_most_hosts_say():
     assert seen.endpoints() == {ours: 3, Endpoint.parse("6.6.6.6:6"): 1}
 
 
+def test_hosts_that_disagree_tell_us_nothing():
+    seen = Observed()
+    for host in range(6):
+        seen.hear(Endpoint.parse(f"8.8.{host}.8:1"), Endpoint.parse(f"1.2.3.{host % 2}:5"))
+    assert seen.address() is None
+
+
 def test_one_host_has_one_voice():
     seen = Observed()
     for port in range(1, 100):

@@ -147,6 +147,17 @@ async def test_the_same_number_with_another_value_is_refused_everywhere():
         assert (stored.count, set(stored.refusals)) == (0, {Code.OLD_SEQ})
 
 
+async def test_nodes_that_do_not_take_a_put_are_replaced_by_the_next():
+    async with swarm(20) as network, client(network) as writer:
+        made = item()
+        closest = sorted(network.nodes.values(), key=lambda each: distance(each.tables[4].own, made.target))
+        for full in closest[:4]:
+            full._responder._methods.pop(b"put")
+        stored = await writer.put(made)
+        assert stored.refusals == {Code.UNKNOWN_METHOD: 4}
+        assert 4 < stored.count <= 8  # of the eight closest four took it, and whoever else answered the lookup
+
+
 async def test_cas_is_sent_to_who_has_something():
     async with swarm(12) as network, client(network) as writer:
         by = signer()
@@ -188,6 +199,13 @@ async def test_a_node_that_only_asks_gets_into_nobodys_table():
         await asyncio.sleep(0.05)
         known = {contact.endpoint.port for each in network.nodes.values() for contact in each.contacts()}
         assert port not in known
+
+
+async def test_a_node_that_joins_gets_to_know_far_nodes_too():
+    """Not its neighbours alone: whoever knows only those loses the network with them."""
+    async with swarm(60) as network:
+        newest = network.nodes[network.endpoints[-1]]
+        assert len(newest.contacts()) > 40
 
 
 # lies
@@ -356,6 +374,14 @@ async def test_a_flood_costs_bounded_memory_and_leaves_others_served():
             flooder.close()
         assert len(flooded.storage) == 1
         assert len(flooded._probing) <= 16
+
+
+async def test_no_more_than_sixteen_strangers_are_tried_at_once():
+    """Each query under a new id from a new port makes us ask back, which a forged source must not multiply."""
+    async with node(storing=True) as (asked, _):
+        for port in range(2000, 2100):
+            asked._asked(Query(b"t", b"ping", {b"id": os.urandom(20)}), Endpoint.parse(f"127.0.0.1:{port}"))
+        assert len(asked._probing) == 16
 
 
 async def test_a_flooder_gets_no_more_answers_than_its_rate():
