@@ -327,6 +327,20 @@ async def test_news_are_pushed_whoever_writes_the_file(folder: Folder) -> None:
             assert await anext(changes) == (OTHER, [])
 
 
+async def test_a_directory_that_is_replaced_is_followed_anew(tmp_path: Path) -> None:
+    """The watch is on the old one, and would tell nothing for ever."""
+    path = tmp_path / "shared"
+    path.mkdir()
+    async with opened(path) as folder:
+        folder.poll = 3600
+        async with aclosing(folder.follow([SLOT])) as changes:
+            await anext(changes)
+            path.rename(tmp_path / "old")
+            path.mkdir()
+            with pytest.raises(FileNotFoundError, match=r"^the directory was removed, moved or unmounted$"):
+                await asyncio.wait_for(anext(changes), 10)
+
+
 async def test_only_the_slots_that_changed_are_read_again(folder: Folder, monkeypatch) -> None:
     folder.poll = 3600
     asked = []

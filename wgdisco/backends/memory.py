@@ -16,10 +16,10 @@ __all__ = ["Memory"]
 
 @dataclass
 class _Room:
-    """What is stored, and an event that is set and replaced at every change."""
+    """What is stored, and an event of everyone who watches, set at every change."""
 
     values: dict[bytes, tuple[bytes, float]] = field(default_factory=dict)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    watchers: set[asyncio.Event] = field(default_factory=set)
 
 
 @dataclass
@@ -47,12 +47,19 @@ class Memory(Backend):
     async def watch(self, slot: Slot) -> AsyncGenerator[list[bytes], None]:
         """The slot now, and at every change."""
         before: list[bytes] | None = None
-        while True:
-            changed, values = self._room.changed, await self.get(slot)
-            if values != before:
-                yield values
-                before = values
-            await changed.wait()
+        changed = asyncio.Event()
+        watchers = self._room.watchers
+        watchers.add(changed)
+        try:
+            while True:
+                changed.clear()
+                values = await self.get(slot)
+                if values != before:
+                    yield values
+                    before = values
+                await changed.wait()
+        finally:
+            watchers.discard(changed)
 
     @property
     def _room(self) -> _Room:
@@ -64,8 +71,8 @@ class Memory(Backend):
             room.values.pop(slot.id, None)
         else:
             room.values[slot.id] = value
-        changed, room.changed = room.changed, asyncio.Event()
-        changed.set()
+        for changed in room.watchers:
+            changed.set()
 
 
 @hookimpl
