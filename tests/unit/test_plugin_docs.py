@@ -21,7 +21,6 @@ from wgdisco import config
 from wgdisco.backend import Slot
 from wgdisco.testing import Control
 
-pytestmark = pytest.mark.xdist_group("plugin_wheel")
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "plugins.md").read_text()
 PORT = "8765"  # in the page; a free one is used instead
