@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from wgdisco.audience import Audience
@@ -15,6 +16,7 @@ from wgdisco.sources import Behaviour, Nat, Where
 __all__ = ["Announcer", "hints_of", "remembered"]
 
 MAPPING_LIVES = 20.0  # seconds between two looks: a NAT forgets a mapping 30 s after its last packet
+FIRST_LOOK = 0.5  # seconds that the first publish waits for a look at the other side
 RETRY = 5.0  # seconds after a publish that no store took
 
 
@@ -42,14 +44,22 @@ class Announcer:
         say: Callable[[str], None],
         *,
         expose_hosts: bool = False,
+        checks: bool = False,
     ) -> None:
-        """`gather` asks every source, thoroughly if told so; done again and again it keeps the NAT's mapping alive."""
+        """`gather` asks every source, thoroughly if told so; done again and again it keeps the NAT's mapping alive.
+
+        `checks` says that we answer authenticated checks. The first publish waits a moment for `looked`: who finds the
+        other side first can open its NAT before the other side hears of it.
+        """
+        self.looked: asyncio.Event | None = None
+        self.checks = checks
         self.node, self.gather, self.audiences, self.say = node, gather, audiences, say
         self.expose_hosts = expose_hosts
         self.where = Where()
         self.said: tuple[list[Candidate], dict[str, Any]] = ([], {})
         self.publication: Publication | None = None
         self.told = asyncio.Event()
+        self._problems: set[str] = set()
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -71,15 +81,33 @@ class Announcer:
         where.nat = remembered(where.nat, self.where.nat)
         self.where = where
         scope = self.audiences[0].scope.name.lower() if self.audiences else "peers"
-        said = publishable(where.found, scope, expose_hosts=self.expose_hosts), hints_of(where)
+        said = publishable(where.found, scope, expose_hosts=self.expose_hosts), self._hints(where)
         if self.publication is not None and said == self.said and not self._due(self.publication):
             return self.publication
+        for problem in where.problems:
+            if problem not in self._problems:
+                self._problems.add(problem)
+                self.say(problem)
+        await self._first_look()
         self.said = said
         self.publication = await self.node.publish(said[0], self.audiences, said[1])
         self._report(self.publication)
         self.told.set()
         await self.node.tidy()
         return self.publication
+
+    async def _first_look(self) -> None:
+        if self.publication is None and self.looked is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.looked.wait(), FIRST_LOOK)
+
+    def _hints(self, where: Where) -> dict[str, Any]:
+        return hints_of(where) | ({"checks": True} if self.checks else {})
+
+    @property
+    def issued(self) -> int:
+        """When we published (milliseconds), 0 before."""
+        return self.publication.issued if self.publication is not None else 0
 
     def _due(self, publication: Publication) -> bool:
         third = 1000 * publication.lifetime // 3

@@ -12,10 +12,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from wgdisco.audience import Audience, slot_text
-from wgdisco.endpoint import Address, Endpoint
+from wgdisco.device.port import Arrival, Port
+from wgdisco.endpoint import Endpoint
 from wgdisco.keys import PrivateKey, PublicKey
 from wgdisco.stun import Attribute, Message, Type, encode
 
@@ -28,32 +29,6 @@ SEEN = 4096  # transactions remembered against replays
 ANSWERS = 20.0  # answers a second to one peer
 PROBES = 16  # endpoints checked for one peer at one time
 AGAIN = 2.0  # seconds before an endpoint that did not answer is checked again
-
-
-class Arrival(Protocol):
-    """Where a message came from, and to which of our addresses."""
-
-    @property
-    def source(self) -> Endpoint:
-        """The sender as we see it."""
-
-    @property
-    def local(self) -> Address:
-        """Our address it was sent to."""
-
-
-class Port(Protocol):
-    """WireGuard's own port, as `device.port.WireGuardPort` opens it."""
-
-    on_request: Callable[[Message, Arrival], None] | None
-
-    def send(self, payload: bytes, endpoint: Endpoint, *, source: Address | None = None) -> None:
-        """Send one datagram."""
-
-    async def transact(
-        self, request: Message, server: Endpoint, *, key: bytes | None = None, waits: Sequence[float] = WAITS
-    ) -> Message:
-        """Send a request until its signed answer comes; raises OSError or TimeoutError."""
 
 
 class Passed(NamedTuple):

@@ -17,16 +17,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from wgdisco.checks import Prober
 from wgdisco.device import Change, Device, LiveSession, Peer, is_live
 from wgdisco.endpoint import Endpoint
 from wgdisco.keys import PublicKey
 from wgdisco.record import Candidate, Kind
 
-__all__ = ["Attempt", "Link", "impossible", "initiates", "order", "silence"]
+__all__ = ["PUNCH_TTLS", "UNKNOWN", "Attempt", "Link", "impossible", "initiates", "order", "silence"]
 
 KEEPALIVE = 25  # seconds; below the 30 s after which a NAT forgets an unanswered mapping
 SILENCE = 1.5  # seconds the passive side waits before it initiates too
 DEEP_SILENCE = 6.0  # seconds, where the other side's NAT makes that all but hopeless
+CHECKED = 1.0  # seconds for the checks, before WireGuard tries by itself
+HOLD = 1.0  # seconds for which whoever came later sends nothing that could arrive
+MANY = 20  # tries after which the pauses grow
 PATIENCE = 1.0  # seconds for one candidate before the next is tried
 PUNCH_TTLS = (2, 3, 4, 5, 6)  # hops, rising: enough to pass our own NATs, too few to arrive and move a mapping there
 FULL_TTL = 64
@@ -166,40 +170,79 @@ class Attempt:
     """Trying the candidates of one record until the handshake, or until the caller cancels it for a newer record."""
 
     def __init__(
-        self, link: Link, candidates: Sequence[Candidate], *, initiate: bool, silence: float = SILENCE
+        self,
+        link: Link,
+        candidates: Sequence[Candidate],
+        *,
+        initiate: bool,
+        silence: float = SILENCE,
+        prober: Prober | None = None,
+        later: bool = False,
     ) -> None:
-        """Take the candidates in the order of trying, and which part is ours; `silence` in seconds is the passive's."""
+        """Take the candidates in the order of trying, and which part is ours.
+
+        `silence` in seconds is how long the passive side waits; with a `prober` checks find the path first. `later`
+        says that the other side published before us: what arrives from us before it has sent something itself could
+        move its NAT's mapping, so for a while we send only what cannot arrive.
+        """
         self.link, self.candidates, self.initiate = link, [each.endpoint for each in candidates], initiate
-        self.silence = silence
-        self.fired: dict[Endpoint, int] = {}
+        self.silence, self.prober, self.later = silence, prober, later
+        self.fired = 0
 
     async def run(self) -> None:
         """Return at the handshake; otherwise go on, slower and slower, until cancelled."""
         punching = asyncio.ensure_future(self._punch())
         try:
+            if self.prober is not None and await self._checked(self.prober):
+                return
             if self.initiate or not await self.link.handshake(self.silence):
                 await self._rounds()
         finally:
             punching.cancel()
             await asyncio.gather(punching, return_exceptions=True)
 
+    async def _checked(self, prober: Prober) -> bool:
+        """Let the checks find a path and use it; whether that led to the handshake."""
+        start = time.monotonic()
+        while prober.path is None:
+            waited = time.monotonic() - start
+            if waited >= (HOLD if self.later else 0.0):
+                prober.add(self.candidates)
+            if waited >= CHECKED + (HOLD if self.later else 0.0):
+                return False
+            if await self.link.handshake(GLANCE):
+                return True
+        if not self.initiate and await self.link.handshake(self.silence):
+            return True
+        for _ in range(3):
+            self.link.fire(prober.path.endpoint)
+            if await self.link.handshake(PATIENCE):
+                return True
+        return False
+
     async def _rounds(self) -> None:
         """One candidate after the other; the pause is uneven, so that two sides that both try do not stay in step."""
         patience = PATIENCE
         while True:
-            for endpoint in self.candidates:
-                self.fired[endpoint] = self.fired.get(endpoint, 0) + 1
+            for endpoint in self._order():
+                self.fired += 1
                 self.link.fire(endpoint)
                 if await self.link.handshake(patience * random.uniform(0.9, 1.4)):  # noqa: S311 - no secret
                     return
-            if not self.candidates and await self.link.handshake(PATIENCE):
+            if not self._order() and await self.link.handshake(PATIENCE):
                 return
-            if sum(self.fired.values()) > 20:
+            if self.fired > MANY:
                 patience = min(patience * 1.5, 60.0)
+
+    def _order(self) -> list[Endpoint]:
+        """A path that answered a check alone; else every candidate."""
+        path = None if self.prober is None else self.prober.path
+        return self.candidates if path is None else [path.endpoint]
 
     async def _punch(self) -> None:
         """Open our NAT towards every candidate: with few hops first, then all the way."""
-        for ttl in PUNCH_TTLS:
+        early = (PUNCH_TTLS[0],) * round(HOLD / PUNCH_PAUSE) if self.later else ()
+        for ttl in (*early, *PUNCH_TTLS):
             for endpoint in self.candidates:
                 self.link.punch(endpoint, ttl)
             await asyncio.sleep(PUNCH_PAUSE)

@@ -7,13 +7,15 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
 
-from wgdisco.connect import UNKNOWN, Attempt, Link, impossible, initiates, order, silence
+from wgdisco.checks import Checker, Prober
+from wgdisco.connect import PUNCH_TTLS, UNKNOWN, Attempt, Link, impossible, initiates, order, silence
 from wgdisco.discovery import Finding, Search
+from wgdisco.endpoint import Endpoint
 from wgdisco.errors import WgdiscoError
 from wgdisco.keys import PublicKey
 from wgdisco.node import Node
 from wgdisco.policy import Ground, tryable
-from wgdisco.record import Candidate, Record
+from wgdisco.record import Candidate, Kind, Record
 
 __all__ = ["Tender", "nat_of"]
 
@@ -38,8 +40,22 @@ class Tender:
         ground: Callable[[], Ground],
         ours: Callable[[], tuple[Sequence[Candidate], Sequence[str]]],
         say: Callable[[str], None],
+        checker: Checker | None = None,
+        issued: Callable[[], int] = lambda: 0,
+        ready: asyncio.Event | None = None,
     ) -> None:
-        """`ground` is what candidates are judged against, `ours` our own candidates and NAT verdict, as of now."""
+        """`ground` is what candidates are judged against, `ours` our own candidates and NAT verdict, as of now.
+
+        With a `checker` paths are checked before WireGuard tries them; `issued` is when we published (milliseconds).
+        Nothing is tried before `ready` is set: we have to know where we are.
+        """
+        self.ready = ready or asyncio.Event()
+        if ready is None:
+            self.ready.set()
+        self.checker, self.issued = checker, issued
+        self.looked = asyncio.Event()
+        self._answered: set[str] = set()
+        self.prober: Prober | None = None
         self.node, self.link, self.ground, self.ours, self.say = node, link, ground, ours, say
         self.search: Search | None = None
         self.finding: Finding | None = None
@@ -84,8 +100,15 @@ class Tender:
                         self.errors.pop(backend, None)
                         if self.search.judge(backend, slot, values):
                             await self._consider()
+                        self._looked(backend)
+
+    def _looked(self, backend: str) -> None:
+        self._answered.add(backend)
+        if len(self._answered) == len(self.node.stores):
+            self.looked.set()
 
     def _failed(self, backend: str, error: WgdiscoError) -> None:
+        self._looked(backend)
         if backend not in self.errors:
             self.say(f"{error} (trying again)")
         self.errors[backend] = error
@@ -97,14 +120,41 @@ class Tender:
             return
         self.node.remember(finding)
         self.finding = finding
+        if not self.ready.is_set():
+            # open our NAT before anybody hears of us, so that the other side's first packet finds it open
+            for candidate, reason in tryable(finding.record.candidates, self.ground()):
+                if reason is None:
+                    self.link.punch(candidate.endpoint, PUNCH_TTLS[0])
+            self.looked.set()
+            await self.ready.wait()
         plan = self._plan(finding.record)
         if plan != self.plan:
             await self._stop()
             self.plan, self._since = plan, time.monotonic()
             self._describe(finding.record, *plan)
-            waits = silence(nat_of(finding.record))
-            attempt = Attempt(self.link, plan[0], initiate=plan[1], silence=waits)
-            self._attempt = asyncio.ensure_future(attempt.run())
+            self._attempt = asyncio.ensure_future(self._start(finding.record, *plan).run())
+
+    def _start(self, record: Record, candidates: Sequence[Candidate], first: bool) -> Attempt:
+        checks = record.hints.get("checks") is True
+        return Attempt(
+            self.link,
+            candidates,
+            initiate=first,
+            silence=silence(nat_of(record)),
+            prober=self._probe() if checks else None,
+            later=checks and record.issued < self.issued(),
+        )
+
+    def _probe(self) -> Prober | None:
+        if self.prober is None and self.checker is not None:
+            self.prober = Prober(self.checker, self.peer)
+        return self.prober
+
+    def heard(self, endpoint: Endpoint) -> None:
+        """The peer's authentic check came from this endpoint: check it too, be it in its record or not."""
+        judged = tryable([Candidate(Kind.OBSERVED, endpoint)], self.ground())
+        if (prober := self._probe()) is not None and judged[0][1] is None:
+            prober.add([endpoint])
 
     def _plan(self, record: Record) -> tuple[list[Candidate], bool]:
         """What to try, and whether we start; `verdict` says whether it can work at all."""
@@ -129,3 +179,6 @@ class Tender:
         if self._attempt is not None:
             self._attempt.cancel()
             await asyncio.gather(self._attempt, return_exceptions=True)
+        if self.prober is not None:
+            await self.prober.close()
+            self.prober = None

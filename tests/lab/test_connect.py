@@ -31,6 +31,8 @@ SMOKE = [
     ("dbl_sym", "fullcone"),
     ("masq", "sym"),
     ("sym", "sym"),
+    ("masq", TRAP),
+    (TRAP, "masq"),
 ]
 PATIENCE = 40  # seconds for a pair that works
 HOPELESS = 12  # seconds for a pair that cannot
@@ -60,7 +62,7 @@ def expected(first: str, second: str) -> bool:
 def pair(lab: Lab, folder: Path, first: str, second: str) -> Pair:
     """Two sites that know each other's key, two STUN servers, and a folder as the store."""
     servers = [lab.stun("stun"), lab.stun("stun2")]
-    hosts = lab.site("alice", first), lab.site("bob", second)
+    hosts = settled(lab, "alice", first, "198.51.100.77/24"), settled(lab, "bob", second, "192.0.2.77/24")
     tunnels = hosts[0].wireguard("wg0", "10.9.0.1/24"), hosts[1].wireguard("wg0", "10.9.0.2/24")
     tunnels[0].peer(tunnels[1].public, "10.9.0.2/32")
     tunnels[1].peer(tunnels[0].public, "10.9.0.1/32")
@@ -69,6 +71,11 @@ def pair(lab: Lab, folder: Path, first: str, second: str) -> Pair:
         place = server.place6 if "fw6" in (first, second) else server.place
         options += ["--stun", f"[{place[0]}]:{place[1]}" if ":" in place[0] else f"{place[0]}:{place[1]}"]
     return Pair(hosts, tunnels, options)
+
+
+def settled(lab: Lab, name: str, kind: str, trap: str) -> Host:
+    """A site; a router that is a trap stands in a network of its own, as two customers of two providers do."""
+    return lab.host(name, lab.router(f"{name}-r", kind, address=trap)) if kind == TRAP else lab.site(name, kind)
 
 
 def told(process: Process, seconds: float) -> tuple[int, str]:
@@ -96,11 +103,11 @@ def test_smoke_cells(lab: Lab, tmp_path: Path, first: str, second: str) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("second", [site for site in SITES if site != TRAP])
-@pytest.mark.parametrize("first", [site for site in SITES if site != TRAP])
+@pytest.mark.parametrize("second", SITES)
+@pytest.mark.parametrize("first", SITES)
 def test_every_pair(lab: Lab, tmp_path: Path, first: str, second: str) -> None:
-    if (first, second) in SMOKE:
-        pytest.skip("a smoke cell")
+    if (first, second) in SMOKE or first == second == TRAP:
+        pytest.skip("a smoke cell, or two traps, which is a matter of milliseconds")
     try_cell(lab, tmp_path, first, second)
 
 

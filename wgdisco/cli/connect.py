@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Collection, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,10 @@ from wgdisco.cli.common import (
 if TYPE_CHECKING:
     from wgdisco.announce import Announcer
     from wgdisco.device.port import Port
+    from wgdisco.endpoint import Endpoint
     from wgdisco.keys import PublicKey
     from wgdisco.node import Node
+    from wgdisco.record import Candidate
     from wgdisco.sources import Where
     from wgdisco.tend import Tender
 
@@ -66,6 +68,7 @@ async def _connect(here: Setting) -> int:
         port = await open_port(here, stack)
         announcer = _announcer(here, node, port, peer)
         tender = _tender(here, node, port, announcer, peer)
+        announcer.looked = tender.looked
         node.hurry()
         return await _meet(announcer, tender, here.options.timeout)
 
@@ -98,18 +101,19 @@ def _announcer(here: Setting, node: Node, port: Port | None, peer: PublicKey) ->
     def look(slowly: bool) -> Awaitable[Where]:
         return gather(slow, THOROUGH) if slowly else gather(quick)
 
-    return Announcer(node, look, readers, note, expose_hosts=here.options.expose_hosts)
+    return Announcer(node, look, readers, note, expose_hosts=here.options.expose_hosts, checks=port is not None)
 
 
 def _tender(here: Setting, node: Node, port: Port | None, announcer: Announcer, peer: PublicKey) -> Tender:
     from wgdisco.announce import hints_of
+    from wgdisco.checks import Checker
     from wgdisco.cli import show
     from wgdisco.connect import UNKNOWN, Link
     from wgdisco.device.routes import Routes
     from wgdisco.policy import Ground
     from wgdisco.tend import Tender
 
-    device, interface, _ = here.wireguard
+    device, interface, private = here.wireguard
     routes = Routes()
     allowed = [network for each in interface.peers.values() for network in each.allowed_ips]
 
@@ -117,14 +121,16 @@ def _tender(here: Setting, node: Node, port: Port | None, announcer: Announcer, 
         own = [each.endpoint for each in announcer.candidates]
         return Ground(lambda address: routes.lookup(address, interface.fwmark), own, allowed)
 
+    def ours() -> tuple[Sequence[Candidate], Sequence[str]]:
+        return announcer.candidates, hints_of(announcer.where).get("nat", UNKNOWN)
+
+    def heard(_: PublicKey, endpoint: Endpoint) -> None:
+        tender.heard(endpoint)
+
+    checker = None if port is None else Checker(port, private, [peer], heard)
     link = Link(device, port, peer, show.echo)
-    return Tender(
-        node,
-        link,
-        ground,
-        lambda: (announcer.candidates, hints_of(announcer.where).get("nat", UNKNOWN)),
-        note,
-    )
+    tender = Tender(node, link, ground, ours, note, checker, lambda: announcer.issued, announcer.told)
+    return tender
 
 
 async def _meet(announcer: Announcer, tender: Tender, seconds: float) -> int:
@@ -133,7 +139,7 @@ async def _meet(announcer: Announcer, tender: Tender, seconds: float) -> int:
 
     link = tender.link
     announcing = asyncio.ensure_future(announcer.run())
-    tending = asyncio.ensure_future(_tend(announcer, tender))
+    tending = asyncio.ensure_future(tender.run())
     hoping = asyncio.ensure_future(_hope(tender, seconds))
     tasks = {announcing, tending, hoping}
     try:
@@ -164,14 +170,6 @@ async def _hope(tender: Tender, seconds: float) -> None:
         if tender.verdict is not None:
             end = min(end, time.monotonic() + HOPELESS)
             await asyncio.sleep(max(0.0, end - time.monotonic()))
-
-
-async def _tend(announcer: Announcer, tender: Tender) -> float:
-    """Say first where we are: whoever finds us can then already begin."""
-    await announcer.told.wait()
-    for problem in announcer.where.problems:
-        note(problem)
-    return await tender.run()
 
 
 def _failure(announcer: Announcer, tender: Tender, seconds: float) -> Exception:
