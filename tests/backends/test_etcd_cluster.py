@@ -99,7 +99,7 @@ async def test_without_quorum_reads_go_on_and_a_watch_says_that_it_is_dead(
 ) -> None:
     """The member that is left would keep a watch as if nothing ever happened; but it has no leader, and says so."""
     monkeypatch.setattr(_etcd_gateway, "REQUEST", 0.5)
-    monkeypatch.setattr(_etcd_view, "PATIENCE", 1.0)
+    monkeypatch.setattr(_etcd_view, "PATIENCE", 2.0)
     *lost, left = healthy.leader_first()
     async with opened(left, *lost) as backend, following(backend, "a") as follower:
         await follower.until(a=None)

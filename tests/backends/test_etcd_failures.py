@@ -11,7 +11,7 @@ import pytest
 
 from tests.backends.etcdclient import LATER, Follower, asked, backend_at, following, impostor, opened
 from tests.backends.etcdserver import EtcdServer, slot, started
-from wgdisco.backend import RetryLater
+from wgdisco.backend import RetryLater, Secret
 from wgdisco.backends import _etcd_gateway, _etcd_view
 from wgdisco.backends._etcd_messages import TooMuch
 from wgdisco.backends.etcd import Etcd
@@ -100,6 +100,17 @@ async def test_a_frozen_server_is_left_after_the_time_for_a_request(own: EtcdSer
         assert str(caught.value) == f"no endpoint can serve: {own.url}: no answer within 0.4 s"
         own.thaw()
         assert await backend.get(slot("a")) == [b"x"]
+
+
+async def test_a_frozen_server_is_asked_for_a_token_once(
+    own: EtcdServer, debian: EtcdServer, hasty: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten calls that want a token do not wait for it one after the other."""
+    own.freeze()
+    async with opened(own, debian, user="u", password=Secret("p")) as backend:
+        paths = asked(backend, monkeypatch)
+        assert await asyncio.gather(*(backend.get(slot("a")) for _ in range(10))) == [[]] * 10
+        assert paths.count("auth/authenticate") == 2
 
 
 async def test_the_next_endpoint_takes_over_and_is_kept(

@@ -34,11 +34,13 @@ class Gateway:
 
     def __init__(self, endpoints: list[str], tls: ssl.SSLContext | None, user: str, password: Secret) -> None:
         """Connect to nothing yet; `endpoints` are URLs without a final slash, tried in this order."""
+        import ssl
+
         import httpx2
 
         self._wait = min(REQUEST, BUDGET / len(endpoints))
         self._client = httpx2.AsyncClient(
-            verify=tls or False,  # without https there is nothing to verify, and no store of certificates to load
+            verify=tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # for http none is used; this one trusts nobody
             trust_env=False,  # neither a proxy nor other certificates by environment
             headers={"Accept-Encoding": "identity", "Content-Type": "application/json"},
             timeout=httpx2.Timeout(self._wait, connect=min(CONNECT, self._wait)),
@@ -49,6 +51,7 @@ class Gateway:
         self._token: str | None = None
         self._renewal = asyncio.Lock()
         self._barred: tuple[float, Refused] | None = None
+        self._silent: dict[str, tuple[float, Unavailable]] = {}  # endpoints that gave no token, and when
 
     async def close(self) -> None:
         """Close every connection."""
@@ -126,7 +129,10 @@ class Gateway:
         """
         if not self._user:
             return ""
+        begin = time.monotonic()
         async with self._renewal:
+            if endpoint in self._silent and self._silent[endpoint][0] > begin:
+                raise Unavailable(str(self._silent[endpoint][1]))  # or everybody would wait for it in turn
             if self._barred is not None and time.monotonic() < self._barred[0]:
                 raise self._barred[1].with_traceback(None)
             if self._token is None or self._token == stale:
@@ -138,6 +144,9 @@ class Gateway:
         credentials = {"name": self._user, "password": self._password.reveal()}
         try:
             return decode(await self._post(endpoint, "auth/authenticate", credentials, {}), Token).token
+        except Unavailable as error:
+            self._silent[endpoint] = (time.monotonic(), error)
+            raise
         except Refused as refused:
             if refused.code == NO_AUTHENTICATION:
                 return ""

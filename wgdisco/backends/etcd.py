@@ -25,7 +25,9 @@ from wgdisco.hookspecs import hookimpl
 
 __all__ = ["Etcd", "wgdisco_backends"]
 
-SEVERAL = 16  # slots from which on the whole prefix is read: one range then costs less than we ask for, or little more
+# slots from which on the whole prefix is read: fewer cost at most 21 kB by name, while a prefix may hold 1 MB; who
+# asks for more has many peers, and a range tells the store nothing about which
+SEVERAL = 16
 TRIES = 3  # to replace a key that somebody else is writing too
 NOT_FOUND = 5  # gRPC status of a lease that is gone
 
@@ -35,7 +37,6 @@ class Etcd(Backend):
     """A cluster of etcd: records expire by lease, changes are pushed within milliseconds."""
 
     name: ClassVar[str] = "etcd"
-
     endpoints: list[str] = field(default_factory=lambda: ["http://127.0.0.1:2379"])
     """URLs of the members' client ports, tried in this order."""
     prefix: str = "/wgdisco/"
@@ -43,6 +44,7 @@ class Etcd(Backend):
     user: str = ""
     """A user of etcd's own, with `password`; empty for none."""
     password: Secret = field(default_factory=Secret)
+    """The password of that user."""
     ca: str = ""
     """File of the certificate authority (PEM); empty for the system's."""
     cert: str = ""
