@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,12 +85,16 @@ class Said(NamedTuple):
     status: int = 200
     headers: dict[str, str] = {}  # noqa: RUF012 - never changed
     body: bytes = b""
+    endless: bool = False
 
 
 @contextmanager
-def speaking(answer: Callable[[Request], Said]) -> Iterator[tuple[str, list[Request]]]:
+def speaking(
+    answer: Callable[[Request], Said], certificate: tuple[str, str] | None = None
+) -> Iterator[tuple[str, list[Request]]]:
     """The URL of a server on loopback that answers as told, and the list of what it was asked."""
     heard: list[Request] = []
+    sent: list[int] = []
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -98,7 +103,7 @@ def speaking(answer: Callable[[Request], Said]) -> Iterator[tuple[str, list[Requ
         def handle_one_request(self) -> None:
             try:
                 super().handle_one_request()
-            except ConnectionError:  # the client has read enough
+            except OSError:  # the client has read enough, or does not like our certificate
                 self.close_connection = True
 
         def _serve(self) -> None:
@@ -107,11 +112,16 @@ def speaking(answer: Callable[[Request], Said]) -> Iterator[tuple[str, list[Requ
             heard.append(request)
             said = answer(request)
             self.send_response(said.status)
-            for name, value in ({"Content-Length": str(len(said.body))} | said.headers).items():
+            self.close_connection = said.endless
+            for name, value in (
+                ({} if said.endless else {"Content-Length": str(len(said.body))}) | said.headers
+            ).items():
                 self.send_header(name, value)
             self.end_headers()
             if said.status != 304:
                 self.wfile.write(said.body)
+            while said.endless and sum(sent) < 1 << 28:
+                sent.append(self.wfile.write(bytes(65536)))
 
         do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = _serve  # noqa: N815 - the library's names
 
@@ -120,10 +130,14 @@ def speaking(answer: Callable[[Request], Said]) -> Iterator[tuple[str, list[Requ
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", heard
+        yield f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_port}", heard
     finally:
         server.shutdown()
         server.server_close()

@@ -7,12 +7,13 @@ import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
+from wgdisco.backend import Secret
 from wgdisco.errors import ConfigError
 
 if TYPE_CHECKING:
     from wgdisco.backends.http import Http
 
-__all__ = ["bare", "check", "context", "credentials", "origin"]
+__all__ = ["bare", "check", "context", "credentials", "origin", "revealed"]
 
 
 def check(backend: Http) -> None:
@@ -42,12 +43,18 @@ def credentials(backend: Http) -> dict[str, str]:
         pair = base64.b64encode(f"{backend.user}:{backend.password.reveal()}".encode()).decode()
         private["Authorization"] = f"Basic {pair}"
     if backend.token:
-        token = backend.token.reveal()
-        if not token.isascii() or not token.isprintable():
-            raise ConfigError("token has characters that no HTTP header can carry; expected printable ASCII")
+        token = revealed("token", backend.token)
         bearer = backend.token_header.lower() == "authorization"
         private[backend.token_header] = f"Bearer {token}" if bearer else token
     return private
+
+
+def revealed(option: str, secret: Secret) -> str:
+    """The secret; raises ConfigError, without showing it, for what no request can carry."""
+    text = secret.reveal()
+    if not text.isascii() or not text.isprintable():
+        raise ConfigError(f"{option} has characters that no HTTP request can carry; expected printable ASCII")
+    return text
 
 
 def context(ca: str) -> ssl.SSLContext:

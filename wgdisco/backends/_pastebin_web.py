@@ -95,14 +95,14 @@ def revealed(option: str, secret: Secret) -> str:
 
 def _read(got: requests.Response, most: int, said: str) -> bytes:
     """The body; one that is longer than `most` is an error, or of a single paste simply cut."""
-    body = b""
+    body = bytearray()
     for part in got.iter_content(min(most, 65536)):
         body += part
         if len(body) > most:
             if most == PASTE:
-                return body[:most]
+                return bytes(body[:most])
             raise StoreError(f"{said}: an answer of more than {most} bytes; is this the right server?")
-    return body
+    return bytes(body)
 
 
 def _reason(error: BaseException) -> str:

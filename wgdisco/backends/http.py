@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from wgdisco.backend import Backend, Secret, Slot, from_text, to_text
-from wgdisco.backends._http_options import bare, check, context, credentials, origin
+from wgdisco.backends._http_options import bare, check, context, credentials, origin, revealed
 from wgdisco.backends._retry_after import retry_after
 from wgdisco.errors import RetryLater, StoreError
 from wgdisco.hookspecs import hookimpl
@@ -79,6 +79,7 @@ class Http(Backend):
 
         check(self)
         self._credentials = credentials(self)
+        self._query = revealed("query", self.query).lstrip("?")
         self._known: dict[bytes, Known] = {}
         self._written: dict[bytes, str] = {}
         self._broken = (httpx2.HTTPError, OSError)
@@ -165,7 +166,7 @@ class Http(Backend):
 
     def _place(self, slot: Slot) -> str:
         url = self.url.replace("{slot}", slot.text)
-        return f"{url}{'&' if '?' in url else '?'}{self.query.reveal().lstrip('?')}" if self.query else url
+        return f"{url}{'&' if '?' in url else '?'}{self._query}" if self._query else url
 
     def _shown(self, slot: Slot) -> str:
         return bare(self.url.replace("{slot}", slot.text))
