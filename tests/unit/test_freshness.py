@@ -257,6 +257,14 @@ def test_at_most_64_are_kept_in_order_and_the_new_one_always(issued: list[int]) 
         assert len(marks.all) <= KEPT == 64
 
 
+def test_a_full_memory_takes_a_new_mark_in_its_midst() -> None:
+    """What is being said now is never what is forgotten."""
+    for new in (NOW + 500, NOW + 40_500, NOW - 500, NOW + 63_500):
+        marks = kept(*range(NOW, NOW + KEPT * 1000, 1000))
+        assert marks.add(new) is marks.last(new)
+        assert len(marks.all) == KEPT
+
+
 def test_quick_succession_loses_at_most_the_skew() -> None:
     """10,000 records a second apart: at any step back of two and a half hours a floor is at most 300 s too low."""
     marks = kept(*range(NOW, NOW + 10_000_000, 1000))

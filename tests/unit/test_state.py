@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from wgdisco.freshness import Mark, Marks
 from wgdisco.keys import PrivateKey
 from wgdisco.record import encode, sign
 from wgdisco.state import Published, State, Written, folder_for
+from wgdisco.state.tables import set_fact
 
 KEY, PEER = ALICE.public, BOB.public
 DAY = 86_400_000
@@ -199,14 +201,23 @@ def test_latest_end_remembers_the_present_over_a_clock_years_ahead(state) -> Non
     assert state.latest_end(NET.network) == NOW + DAY
 
 
-def test_ends_do_not_pile_up(state) -> None:
+@pytest.mark.parametrize("seed", range(6))
+def test_latest_end_is_never_too_early_however_much_was_said(state, seed: int) -> None:
+    """Hundreds of records of all lifetimes by clocks right and wrong, of which sixteen ends are kept."""
+    chance, said, now = random.Random(seed), [], NOW
     with state.transaction():
-        for number in range(300):
-            state.keep_published(NET.network, b"", NOW + number * 3 * DAY, NOW + number * 3 * DAY + 1000)
-    for number in range(300):
-        state.keep_published(b"other", b"", NOW + number * 1000, NOW + number * 1000 + 500)
-    rows = state.database.read(lambda db: db.execute("SELECT network, count(*) FROM ends GROUP BY network").fetchall())
-    assert dict(rows) == {NET.network: 16, b"other": 16}
+        for _ in range(200):
+            now += chance.choice([1000, 60_000, 1_200_000, DAY, -DAY, 300 * DAY, -300 * DAY])
+            end = now + 1000 * chance.choice([60, 3600, 86400])
+            said.append((now, end))
+            state.keep_published(NET.network, b"", now, end)
+            stamped = chance.choice(said)[0] + chance.choice([0, 0, 5000])
+            state.database.write(lambda db, value=stamped: set_fact(db, "stamp", value))
+            latest = max((until for issued, until in said if issued <= stamped), default=0)
+            assert latest <= state.latest_end(NET.network) <= stamped + DAY
+    rows = state.database.read(lambda db: db.execute("SELECT issued, until FROM ends ORDER BY issued").fetchall())
+    assert 1 < len(rows) <= 16
+    assert all(one < other for (_, one), (_, other) in pairwise(rows))
 
 
 def test_blobs_that_have_ended_are_forgotten(state) -> None:

@@ -91,7 +91,8 @@ class Publishing:
 
         def keep(db: Connection) -> None:
             db.execute("INSERT OR REPLACE INTO published VALUES (?, ?, ?, ?)", (network, issued, end, statement))
-            db.execute("INSERT OR REPLACE INTO ends VALUES (?, ?, ?)", (network, issued, end))
+            query = "INSERT INTO ends VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET until = max(until, excluded.until)"
+            db.execute(query, (network, issued, end))
             _thin(db, network)
 
         self.database.write(keep)
