@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import textwrap
 from base64 import b64encode
 from pathlib import Path
 
@@ -54,6 +55,21 @@ class TestContract(BackendContract):
 
     def backend(self) -> Exec:
         return Exec([str(self.control.path)])
+
+
+class TestContractOfTheExample(BackendContract):
+    """The script in the documentation, with another `ssh` in front that runs the remote part here."""
+
+    @pytest.fixture(autouse=True)
+    def example(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        text = textwrap.dedent(Exec.__doc__.partition("```sh\n    #!/bin/sh\n")[2].partition("```")[0])
+        self.path = program(tmp_path, text)
+        program(tmp_path, f'cd {tmp_path} && [ "$1" = host ] && exec sh -c "$2"', "ssh")
+        (tmp_path / "slots").mkdir()
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def backend(self) -> Exec:
+        return Exec(str(self.path))
 
 
 async def test_the_program_is_told_action_slot_blob_and_lifetime(tmp_path: Path) -> None:

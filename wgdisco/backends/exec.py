@@ -46,8 +46,8 @@ class Exec(Backend):
     #!/bin/sh
     # any host with ssh is a store
     case $1 in
-    put) ssh host "cat >slots/$2" ;;
-    get) ssh host "cat slots/$2 2>/dev/null; true" ;;
+    put) ssh host "cat >slots/$2.new && mv slots/$2.new slots/$2" ;;
+    get) ssh host "test ! -e slots/$2 || cat slots/$2" ;;
     remove) ssh host "rm -f slots/$2" ;;
     esac
     ```

@@ -1,16 +1,20 @@
 """What every backend has to do, as tests that a plugin author subclasses; plain pytest is enough.
 
 ```python
+import pytest
 from wgdisco.testing import BackendContract
 
 class TestWebDAV(BackendContract):
-    def backend(self):                      # unopened; every call gives another instance for the same store
-        return WebDAV(url="http://127.0.0.1:8080/records")
-
     @pytest.fixture(autouse=True)
-    def server(self, my_server):            # optional: something with freeze(), thaw(), kill() and restart()
-        self.control = my_server
+    def server(self, my_server):            # a server of the author's own fixtures
+        self.control = my_server            # optional: with freeze(), thaw(), kill(), restart(), or some of them
+
+    def backend(self):                      # unopened; every call gives another instance for the same store
+        return WebDAV(url=self.control.url)
 ```
+
+`deadline` and `impatience` can be set beside them for a slow store. What a store or its control cannot do is skipped
+with the reason. Install it with: pip install 'wgdisco[testing]'
 """
 
 from __future__ import annotations
