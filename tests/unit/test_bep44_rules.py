@@ -88,6 +88,11 @@ def test_what_is_out_of_range_is_invalid(change):
     assert not replace(item(), **change).valid()
 
 
+@pytest.mark.parametrize(("seq", "valid"), [(-1, False), (0, True), (2**63 - 1, True), (2**63, False)])
+def test_a_number_out_of_range_is_invalid_even_when_it_is_signed(seq, valid):
+    assert item(seq).valid() is valid
+
+
 def test_a_value_of_another_type_is_none():
     assert replace(item(), encoded=Raw(b"i5e")).value is None
 
