@@ -151,6 +151,8 @@ class Backend:
     """Seconds between two questions while following, for a store that cannot push (also an option)."""
     slow_writes: ClassVar[bool] = False
     """Whether the store limits writes, so that a longer lifetime should be chosen."""
+    lasting: ClassVar[bool] = True
+    """Whether the store keeps a record when the process that put it has ended."""
     cache: Path | None = None  # deliberately no field: the core sets it
     """A folder of this backend's own for what it may lose (set by the core; None: keep nothing)."""
 

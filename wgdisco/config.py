@@ -37,6 +37,8 @@ __all__ = [
 FOLDER = Path("/etc/wgdisco")
 DEFAULT_BACKENDS = ("dht", "lan")
 """Used when nobody chose, as far as they are there."""
+LIBRARIES = {"lan": "zeroconf"}
+"""What a default backend needs that is no dependency of wgdisco's: without it, it is not used by default."""
 SECRET = "expected 32 bytes in base64, as `wgdisco genkey` prints them"  # noqa: S105 - a message
 
 
@@ -205,9 +207,11 @@ def combine(config: Config, names: Sequence[str], settings: Sequence[str]) -> Ch
 
 
 def _defaults() -> list[str]:
+    from importlib.util import find_spec
+
     from wgdisco.plugins import built_in
 
-    there = built_in()
+    there = [name for name in built_in() if name not in LIBRARIES or find_spec(LIBRARIES[name]) is not None]
     return [name for name in DEFAULT_BACKENDS if name in there] or list(DEFAULT_BACKENDS[:1])
 
 

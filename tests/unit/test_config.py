@@ -222,7 +222,14 @@ def test_the_file_is_not_changed_by_the_command_line() -> None:
 )
 def test_when_nobody_chose_that_is_told(monkeypatch, there: list[str], names: list[str]) -> None:
     monkeypatch.setattr("wgdisco.plugins.built_in", lambda: there)
+    monkeypatch.setattr("wgdisco.config.LIBRARIES", {"lan": "json"})
     assert combine(Config(), [], []) == Chosen({name: {} for name in names}, defaulted=True)
+
+
+def test_a_default_whose_library_is_missing_is_left_out(monkeypatch) -> None:
+    monkeypatch.setattr("wgdisco.plugins.built_in", lambda: ["dht", "lan"])
+    monkeypatch.setattr("wgdisco.config.LIBRARIES", {"lan": "a_library_that_is_not_there"})
+    assert list(combine(Config(), [], []).backends) == ["dht"]
 
 
 @pytest.mark.parametrize(

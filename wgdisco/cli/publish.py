@@ -65,7 +65,15 @@ async def _publish(here: Setting) -> int:
         show.print_json(_plain(publication))
     else:
         _print(publication)
-    return 0 if publication.stored else 3
+    return 0 if _lasts(publication, {store.name for store in node.stores if store.backend.lasting}) else 3
+
+
+def _lasts(publication: Publication, lasting: set[str]) -> bool:
+    """Whether a store keeps all of it when we have ended; says so when the others alone took it."""
+    if publication.stored and not lasting & set(publication.stored):
+        names = ", ".join(publication.stored)
+        note(f"{names}: answers only while wgdisco runs, so nobody finds this now; use wgdisco run, or add -b dht")
+    return bool(lasting & set(publication.stored))
 
 
 async def _whereabouts(here: Setting) -> Where:
