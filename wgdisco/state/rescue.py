@@ -69,19 +69,17 @@ def readers(path: Path) -> list[Callable[[], Connection]]:
 
 
 def copy(sources: Sequence[Callable[[], Connection]], lay_out: Callable[[Connection], None]) -> Connection:
-    """A database in memory with what the first source has that is whole; an empty one when none is."""
+    """A database in memory with what the first source that can be read has; an empty one when none can."""
     for source in sources:
         memory = sqlite3.connect(":memory:", isolation_level=None)
         try:
             with closing(source()) as readable:
                 readable.backup(memory)
             lay_out(memory)
-            whole = memory.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
         except sqlite3.Error:
-            whole = False
-        if whole:
+            memory.close()
+        else:
             return memory
-        memory.close()
     memory = sqlite3.connect(":memory:", isolation_level=None)
     lay_out(memory)
     return memory
