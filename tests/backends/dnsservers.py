@@ -14,7 +14,7 @@ import dns.rcode
 import dns.tsigkeyring
 import dns.update
 
-from tests.support import Server, require_binary
+from tests.support import Server, require_binary, wait_for
 from wgdisco.backend import Secret, Slot
 from wgdisco.backends.dns import DNS
 
@@ -73,6 +73,14 @@ class DNSServer(Server):
         except (OSError, dns.exception.DNSException):
             return False
         return answer.rcode() == dns.rcode.NOERROR
+
+    def freeze(self) -> None:
+        """Stop every thread, and not only the first that notices."""
+        super().freeze()
+        tasks = Path(f"/proc/{self.pid}/task")
+        wait_for(
+            lambda: all(" T " in (each / "stat").read_text() for each in tasks.iterdir()), "all threads stand still"
+        )
 
     @property
     def address(self) -> str:

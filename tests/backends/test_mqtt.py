@@ -29,7 +29,8 @@ async def opened(running: Mosquitto, /, **options: Any) -> AsyncIterator[MQTT]:
     backend = MQTT(**{"host": "127.0.0.1", "port": running.port, **options})
     try:
         await backend.open()
-        yield backend
+        async with asyncio.timeout(20):  # what should come and does not is a failure, too
+            yield backend
     finally:
         await backend.close()
 

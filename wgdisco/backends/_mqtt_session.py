@@ -107,10 +107,10 @@ class Session:
         try:
             # the library does not end a call whose connection is lost
             await asyncio.wait({task, self._reader}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise ConnectionError(f"{self._broker}: the connection is lost")
             return task.result()
-        except aiomqtt.MqttError as error:
+        except asyncio.InvalidStateError as error:
+            raise ConnectionError(f"{self._broker}: the connection is lost") from error
+        except (aiomqtt.MqttError, OSError, ValueError) as error:  # the last two from a socket that was just closed
             self._drop(client, error)
             raise ConnectionError(f"{self._broker}: {error}") from error
         finally:

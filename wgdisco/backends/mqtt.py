@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -27,6 +28,7 @@ __all__ = ["MQTT", "wgdisco_backends"]
 CONNECT = 2.0  # seconds for a connection, and for each step of a TLS handshake
 PATIENCE, PAUSE = 5.0, 0.5  # seconds without a broker until a watch ends, and between two attempts
 LARGEST = 8192  # bytes of a packet that the broker may send; a record takes less than 800
+WRITES = 16  # at once: each has its own time limit, and a broker sends so many messages before the first is confirmed
 CALLS = 1000  # under way before the library warns
 HINT = "the ACL has to allow publishing and reading below the prefix, and the broker to retain messages"
 
@@ -65,6 +67,7 @@ class MQTT(Backend):
         if bool(self.user) != bool(self.password):
             raise ConfigError(f"user {self.user!r} and password go together, and only one of them is set")
         self._context = self._tls()
+        self._turn = asyncio.Semaphore(WRITES)
         self._port = self.port or (8883 if self.tls else 1883)
         self._session = Session(f"{self.host}:{self._port}", self.prefix, self._client)
 
@@ -79,8 +82,10 @@ class MQTT(Backend):
 
         Raises ConnectionError or StoreError.
         """
-        await self._session.publish(self._topic(slot), blob, lifetime)
-        if await self.get(slot) != [blob]:
+        async with self._turn:
+            await self._session.publish(self._topic(slot), blob, lifetime)
+            kept = await self.get(slot)
+        if kept != [blob]:
             raise StoreError(f"the broker did not keep {self._topic(slot)!r}; {HINT}")
 
     async def get(self, slot: Slot) -> list[bytes]:
@@ -90,8 +95,10 @@ class MQTT(Backend):
 
     async def remove(self, slot: Slot) -> None:
         """Replace the retained message by none."""
-        await self._session.publish(self._topic(slot), b"", 0)
-        if await self.get(slot):
+        async with self._turn:
+            await self._session.publish(self._topic(slot), b"", 0)
+            kept = await self.get(slot)
+        if kept:
             raise StoreError(f"the broker did not remove {self._topic(slot)!r}; {HINT}")
 
     async def watch(self, slot: Slot) -> AsyncGenerator[list[bytes], None]:
@@ -156,10 +163,12 @@ class MQTT(Backend):
             keepalive=self.keepalive,
             properties=properties,
             tls_context=self._context,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
             logger=logging.Logger("mqtt", logging.CRITICAL),  # noqa: LOG001 - mute: every error is raised, too
         )
         client.pending_calls_threshold = CALLS
         client._client.connect_timeout = CONNECT  # noqa: SLF001 - aiomqtt does not pass it on
+        client._disconnected.add_done_callback(_retrieve)  # noqa: SLF001 - or asyncio complains of what nobody awaits
         return client
 
     def _tls(self) -> ssl.SSLContext | None:
@@ -189,12 +198,17 @@ class _QuickSocket(ssl.SSLSocket):
 
     def do_handshake(self, block: bool = False) -> None:  # the signature is the standard library's
         """Shake hands, each step within two seconds."""
-        self.settimeout(CONNECT)
+        self.settimeout(CONNECT)  # paho before 2.2 would wait for the keepalive
         try:
             super().do_handshake(block)
         except OSError:
             self.close()  # the library forgets it
             raise
+
+
+def _retrieve(disconnected: asyncio.Future[None]) -> None:
+    if not disconnected.cancelled():
+        disconnected.exception()
 
 
 def _values(payload: bytes) -> list[bytes]:
