@@ -18,6 +18,7 @@ from wgdisco.backend import Slot
 __all__ = ["PASSWORD", "Nginx", "Request", "Said", "slot", "speaking"]
 
 PASSWORD = "correct horse"
+LONG = 1 << 25  # bytes
 CONF = """
 daemon off; master_process off; pid {folder}/pid; error_log stderr warn;
 events {{ worker_connections 256; }}
@@ -85,7 +86,8 @@ class Said(NamedTuple):
     status: int = 200
     headers: dict[str, str] = {}  # noqa: RUF012 - never changed
     body: bytes = b""
-    endless: bool = False
+    endless: list[int] | None = None
+    """When given, zeros follow for long, and the list gets how many bytes at a time."""
 
 
 @contextmanager
@@ -94,7 +96,6 @@ def speaking(
 ) -> Iterator[tuple[str, list[Request]]]:
     """The URL of a server on loopback that answers as told, and the list of what it was asked."""
     heard: list[Request] = []
-    sent: list[int] = []
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -112,16 +113,16 @@ def speaking(
             heard.append(request)
             said = answer(request)
             self.send_response(said.status)
-            self.close_connection = said.endless
+            self.close_connection = said.endless is not None
             for name, value in (
-                ({} if said.endless else {"Content-Length": str(len(said.body))}) | said.headers
+                ({} if said.endless is not None else {"Content-Length": str(len(said.body))}) | said.headers
             ).items():
                 self.send_header(name, value)
             self.end_headers()
             if said.status != 304:
                 self.wfile.write(said.body)
-            while said.endless and sum(sent) < 1 << 28:
-                sent.append(self.wfile.write(bytes(65536)))
+            while said.endless is not None and sum(said.endless) < LONG:
+                said.endless.append(self.wfile.write(bytes(65536)))
 
         do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = _serve  # noqa: N815 - the library's names
 

@@ -300,16 +300,20 @@ async def test_odd_items_are_passed_over(item: str) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 async def test_an_endless_answer_is_cut(service: str) -> None:
-    with speaking(lambda _: Said(endless=True)) as (url, _):
+    sent: list[int] = []
+    with speaking(lambda _: Said(endless=sent)) as (url, _):
         async with opened(SERVICES[service](url)) as backend:
             with pytest.raises(StoreError, match="an answer of more than 4194304 bytes"):
                 await backend.get(slot("a"))
+    assert sum(sent) < 1 << 24
 
 
 async def test_an_endless_paste_is_cut_and_passed_over() -> None:
-    with speaking(lambda r: Said(body=listed(title("a"))) if r.body else Said(endless=True)) as (url, _):
+    sent: list[int] = []
+    with speaking(lambda r: Said(body=listed(title("a"))) if r.body else Said(endless=sent)) as (url, _):
         async with opened(pastebin_com(url)) as backend:
             assert await backend.get(slot("a")) == []
+    assert sum(sent) < 1 << 24
 
 
 # what must not be sent or shown
