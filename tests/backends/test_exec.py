@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import shlex
-import textwrap
 from base64 import b64encode
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class TestContractOfTheExample(BackendContract):
 
     @pytest.fixture(autouse=True)
     def example(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        text = textwrap.dedent(Exec.__doc__.partition("```sh\n    #!/bin/sh\n")[2].partition("```")[0])
+        text = inspect.getdoc(Exec).partition("```sh\n#!/bin/sh\n")[2].partition("```")[0]
         self.path = program(tmp_path, text)
         program(tmp_path, f'cd {tmp_path} && [ "$1" = host ] && exec sh -c "$2"', "ssh")
         (tmp_path / "slots").mkdir()

@@ -27,6 +27,8 @@ class Memory(Backend):
     """Keeps blobs until their lifetime is over; a documented test double, of no use between processes."""
 
     name = "memory"
+    lasting: ClassVar[bool] = False
+
     room: str = "default"
     """Stores with the same room share their content."""
     _rooms: ClassVar[dict[str, _Room]] = {}
