@@ -16,7 +16,7 @@ from typing import Protocol
 
 from wgdisco.audience import Place
 from wgdisco.backend import Slot
-from wgdisco.errors import NotFound, RecordRefused, StoreError, WgdiscoError
+from wgdisco.errors import NotFound, RecordRefused, RetryLater, StoreError, WgdiscoError
 from wgdisco.freshness import Accepted, Marks, read
 from wgdisco.keys import PublicKey
 from wgdisco.record import Record
@@ -111,8 +111,8 @@ async def _deposit(store: Store, deposits: Sequence[Deposit]) -> Outcome:
 
     async def one(deposit: Deposit) -> None:
         async with limit:
-            # a store that hung once is not waited for a hundred times
-            if isinstance(outcome.error, StoreError) and isinstance(outcome.error.__cause__, TimeoutError):
+            # a store that hung, or asked to be left alone, is not asked a hundred times
+            if outcome.error is not None and isinstance(outcome.error.__cause__, TimeoutError | RetryLater):
                 return
             try:
                 await store.put(deposit.slot, deposit.blob, deposit.lifetime)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.lab.lab import Lab, LabUnavailable
-from tests.lab.test_connect import SMOKE, expected, pair, told
+from tests.lab.test_pairs import SMOKE, expected, pair, told
 
 RUNS = 3
 DELAYS = (0.0, 0.025, 0.05)  # seconds one way, on both sides
