@@ -30,6 +30,7 @@ for part in "$@"; do
         need mosquitto mosquitto
         need redis-server redis-server
         need nats-server nats-server
+        need nginx nginx-light
         need openssl openssl
         ;;
     kernel)

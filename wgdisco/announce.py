@@ -73,6 +73,8 @@ class Announcer:
         while True:
             stored = self.publication is not None and self.publication.stored
             await asyncio.sleep(MAPPING_LIVES if stored else RETRY)
+            for name in await self.node.repair(self.audiences) if stored else ():
+                self.say(f"{name} had lost our record; it was put there again")
             await self.once()
 
     async def once(self, *, thorough: bool = False) -> Publication:

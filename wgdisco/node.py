@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wgdisco.audience import Audience, Place, Scope, union
+from wgdisco.audience import BIGGEST, Audience, Place, Scope, union
 from wgdisco.backend import Slot
-from wgdisco.discovery import Finding, Outcome, Search, follow, publish, require, resolve, slot_of
+from wgdisco.discovery import Deposit, Finding, Outcome, Search, follow, publish, require, resolve, slot_of
 from wgdisco.errors import AccessError, UsageError, WgdiscoError
 from wgdisco.keys import PrivateKey, PublicKey
 from wgdisco.plugins import build
 from wgdisco.publication import Publisher, Sheet
 from wgdisco.record import LIFETIME, Candidate
 from wgdisco.state import State, folder_for
-from wgdisco.store import DEADLINE, Store
+from wgdisco.store import Store
 
 __all__ = ["Node", "Publication", "now_ms", "open_node"]
 
@@ -40,14 +41,14 @@ async def open_node(
     networks: Sequence[bytes] = (),
     *,
     lifetime: int = LIFETIME,
-    deadline: float = DEADLINE,
+    deadline: float | None = None,
     folder: Path | None = None,
 ) -> AsyncGenerator[Node, None]:
     """A node over backends by name with their options; opened, and closed again at the end.
 
     `networks` are network secrets of 32 bytes, `lifetime` seconds of a record, `deadline` seconds for each call to a
-    store, `folder` where state is kept (default: /var/lib/wgdisco or XDG_STATE_HOME). Raises ConfigError, PluginError
-    or MissingExtra for a backend that cannot be built.
+    store (None: the backend's own), `folder` where state is kept (default: /var/lib/wgdisco or XDG_STATE_HOME). Raises
+    ConfigError, PluginError or MissingExtra for a backend that cannot be built.
     """
     folder = folder or folder_for(os.environ, os.getuid())
     stores = [Store(build(name, values, folder / "cache" / name), deadline) for name, values in backends.items()]
@@ -190,6 +191,30 @@ class Node:
             for outcome in outcomes:
                 for deposit in sheets[outcome.backend].deposits if outcome.stored else ():
                     self.state.wrote(outcome.backend, deposit.slot.id, deposit.slot.public, 1000 * deposit.slot.expires)
+
+    async def repair(self, audiences: Sequence[Audience]) -> list[str]:
+        """Read our own slots back and put the identical bytes again where they are missing; the stores repaired.
+
+        A store may have lost what it took, been down when we published, or have been overwritten by somebody.
+        """
+        publisher, now = Publisher(self._signer(), self.state, self.clock), self.clock()
+        deposits = publisher.latest(audiences, now)
+        whole = [store for store in self.stores if store.backend.max_size >= BIGGEST and not store.rests]
+        mended = await asyncio.gather(*(self._mend(store, deposits) for store in whole))
+        return [name for name in mended if name]
+
+    async def _mend(self, store: Store, deposits: Sequence[Deposit]) -> str | None:
+        missing = {deposit.slot.id: deposit for deposit in deposits}
+        try:
+            async with aclosing(store.fetch([deposit.slot for deposit in missing.values()])) as answers:
+                async for slot, values in answers:
+                    if missing[slot.id].blob in values:
+                        del missing[slot.id]
+            for deposit in missing.values():
+                await store.put(deposit.slot, deposit.blob, deposit.lifetime)
+        except WgdiscoError:
+            return None
+        return store.name if missing else None
 
     async def tidy(self) -> int:
         """Remove our slots of past periods from the stores; how many were removed. Failures are tried again later."""

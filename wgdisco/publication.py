@@ -100,6 +100,19 @@ class Publisher:
                 deposits += [self._deposit(place, statement, record, end, repeat=repeat) for place in places]
         return Sheet(issued, deposits, dropped)
 
+    def latest(self, audiences: Sequence[Audience], now: int) -> list[Deposit]:
+        """What was said last to each audience and has not ended, as it lies in the slots of now and later."""
+        deposits = []
+        for audience in audiences:
+            known = self.state.published(audience.network)
+            if known is not None and known.end > now:
+                record = decode_body(decode_head(known.statement[64:]), self.private.public)
+                places = [
+                    each for each in audience.writable(record.subject, now, known.end) if self.state.blob(each.id)
+                ]
+                deposits += [self._deposit(each, known.statement, record, known.end, repeat=True) for each in places]
+        return deposits
+
     def _statement(self, record: Record, size: int, *, repeat: bool) -> tuple[bytes, int]:
         if repeat and (known := self.state.published(record.network)) is not None:
             return known.statement, 0

@@ -31,10 +31,10 @@ T = TypeVar("T")
 class Store:
     """One backend behind its boundary: opened at the first use, every error a StoreError that begins with its name."""
 
-    def __init__(self, backend: Backend, deadline: float = DEADLINE) -> None:
-        """Take an unopened backend; `deadline` in seconds for each call, opening included."""
+    def __init__(self, backend: Backend, deadline: float | None = None) -> None:
+        """Take an unopened backend; `deadline` in seconds for each call, opening included (None: the backend's own)."""
         self.backend = backend
-        self.deadline = getattr(backend, "deadline", deadline)
+        self.deadline: float = getattr(backend, "deadline", DEADLINE) if deadline is None else deadline
         self.failures = 0
         self.resume = 0.0
         self._opening: asyncio.Task[None] | None = None

@@ -193,6 +193,28 @@ async def test_a_store_that_is_down_is_tidied_later(world) -> None:
     assert await alice.tidy() >= 1
 
 
+async def test_a_store_that_lost_the_record_gets_the_identical_bytes_again(world) -> None:
+    alice = world.node(ALICE, Memory, Small)
+    readers = alice.readers(Scope.KEY, [])
+    await alice.publish(HERE, readers)
+    whole = world.stored()
+    room = Memory(room=world.room + "memory")._room
+    for slot in whole:
+        room.values[slot] = (b"somebody else's", room.values[slot][1])
+    assert await alice.repair(readers) == ["memory"]
+    assert world.stored() == whole
+    assert await alice.repair(readers) == []
+
+
+async def test_nothing_is_repaired_after_it_has_ended(world) -> None:
+    alice = world.node(ALICE)
+    readers = alice.readers(Scope.KEY, [])
+    await alice.publish(HERE, readers)
+    Memory(room=world.room + "memory")._room.values.clear()
+    world.clock.now += HOUR + 1
+    assert (await alice.repair(readers), world.stored()) == ([], {})
+
+
 def test_who_may_read_has_to_make_sense(world) -> None:
     alice = world.node(ALICE)
     peers = [PrivateKey(bytes([number, 1]) * 16).public for number in range(101)]

@@ -138,7 +138,6 @@ class Setting:
         """The node, opened; everything is closed afterwards."""
         from wgdisco.config import combine
         from wgdisco.node import open_node
-        from wgdisco.store import DEADLINE
 
         chosen = combine(self.config, self.options.backend, self.options.option)
         if chosen.defaulted:
@@ -146,9 +145,12 @@ class Setting:
             note(
                 f"no backend was chosen, so: {names} (no account, no server; records are sealed). See: wgdisco backends"
             )
-        deadline = self.options.deadline or DEADLINE
         opening = open_node(
-            chosen.backends, self.private, self.networks(), lifetime=self.config.lifetime, deadline=deadline
+            chosen.backends,
+            self.private,
+            self.networks(),
+            lifetime=self.config.lifetime,
+            deadline=self.options.deadline,
         )
         async with opening as node:
             for problem in node.state.problems:
