@@ -12,6 +12,7 @@ from wgdisco.node import Node, Publication
 from wgdisco.policy import publishable
 from wgdisco.record import Candidate
 from wgdisco.sources import Behaviour, Nat, Where
+from wgdisco.upkeep import repair, tidy
 
 __all__ = ["Announcer", "hints_of", "remembered"]
 
@@ -73,7 +74,7 @@ class Announcer:
         while True:
             stored = self.publication is not None and self.publication.stored
             await asyncio.sleep(MAPPING_LIVES if stored else RETRY)
-            for name in await self.node.repair(self.audiences) if stored else ():
+            for name in await repair(self.node, self.audiences) if stored else ():
                 self.say(f"{name} had lost our record; it was put there again")
             await self.once()
 
@@ -95,7 +96,7 @@ class Announcer:
         self.publication = await self.node.publish(said[0], self.audiences, said[1])
         self._report(self.publication)
         self.told.set()
-        await self.node.tidy()
+        await tidy(self.node)
         return self.publication
 
     async def _first_look(self) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wgdisco.audience import BIGGEST, Audience, Place, Scope, union
+from wgdisco.audience import Audience, Place, Scope, union
 from wgdisco.backend import Slot
-from wgdisco.discovery import Deposit, Finding, Outcome, Search, follow, publish, require, resolve, slot_of
+from wgdisco.discovery import Finding, Outcome, Search, follow, publish, require, resolve, slot_of
 from wgdisco.errors import AccessError, UsageError, WgdiscoError
 from wgdisco.keys import PrivateKey, PublicKey
 from wgdisco.plugins import build
@@ -111,7 +110,7 @@ class Node:
 
     def readers(self, scope: Scope, peers: Sequence[PublicKey]) -> list[Audience]:
         """The audiences a publish speaks to; raises UsageError where the choice makes no sense."""
-        private = self._signer()
+        private = self.signer
         if scope is Scope.KEY:
             return [self._key(private.public)]
         if scope is Scope.NETWORK:
@@ -145,7 +144,7 @@ class Node:
 
     def _pair(self, peer: PublicKey) -> Audience:
         if peer not in self._pairs:
-            self._pairs[peer] = Audience.peers(self._signer(), peer)
+            self._pairs[peer] = Audience.peers(self.signer, peer)
         return self._pairs[peer]
 
     def _key(self, subject: PublicKey) -> Audience:
@@ -153,7 +152,9 @@ class Node:
             self._keys[subject] = Audience.key(subject)
         return self._keys[subject]
 
-    def _signer(self) -> PrivateKey:
+    @property
+    def signer(self) -> PrivateKey:
+        """The private key; raises AccessError when there is none."""
         if self.private is None:
             raise AccessError("a private key is needed: -i INTERFACE (as root) or --private-key-file FILE")
         return self.private
@@ -170,7 +171,7 @@ class Node:
 
         Never raises for a store: the publication tells what each made of it.
         """
-        publisher = Publisher(self._signer(), self.state, self.clock)
+        publisher = Publisher(self.signer, self.state, self.clock)
         said = publisher.say(audiences, candidates, hints or {}, self.lifetime)
         sheets = publisher.sheets(audiences, said, [store.backend.max_size for store in self.stores])
         mine = {store.name: sheets[store.backend.max_size] for store in self.stores}
@@ -191,45 +192,6 @@ class Node:
             for outcome in outcomes:
                 for deposit in sheets[outcome.backend].deposits if outcome.stored else ():
                     self.state.wrote(outcome.backend, deposit.slot.id, deposit.slot.public, 1000 * deposit.slot.expires)
-
-    async def repair(self, audiences: Sequence[Audience]) -> list[str]:
-        """Read our own slots back and put the identical bytes again where they are missing; the stores repaired.
-
-        A store may have lost what it took, been down when we published, or have been overwritten by somebody.
-        """
-        publisher, now = Publisher(self._signer(), self.state, self.clock), self.clock()
-        deposits = publisher.latest(audiences, now)
-        whole = [store for store in self.stores if store.backend.max_size >= BIGGEST and not store.rests]
-        mended = await asyncio.gather(*(self._mend(store, deposits) for store in whole))
-        return [name for name in mended if name]
-
-    async def _mend(self, store: Store, deposits: Sequence[Deposit]) -> str | None:
-        missing = {deposit.slot.id: deposit for deposit in deposits}
-        try:
-            async with aclosing(store.fetch([deposit.slot for deposit in missing.values()])) as answers:
-                async for slot, values in answers:
-                    if missing[slot.id].blob in values:
-                        del missing[slot.id]
-            for deposit in missing.values():
-                await store.put(deposit.slot, deposit.blob, deposit.lifetime)
-        except WgdiscoError:
-            return None
-        return store.name if missing else None
-
-    async def tidy(self) -> int:
-        """Remove our slots of past periods from the stores; how many were removed. Failures are tried again later."""
-        stores, removed = {store.name: store for store in self.stores}, 0
-        for written in self.state.obsolete(self.clock()):
-            store = stores.get(written.backend)
-            if store is None or store.rests:
-                continue
-            try:
-                await store.remove(Slot(written.id, written.text, written.public))
-            except WgdiscoError:
-                continue
-            self.state.forget(written)
-            removed += 1
-        return removed
 
     # ---- resolve
 

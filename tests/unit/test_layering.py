@@ -21,7 +21,7 @@ LAYERS = (
     ("device", "sources", "policy", "state", "hookspecs", "backends"),
     ("checks", "connect", "discovery", "store", "publication", "config", "options", "plugins", "testing"),
     ("node",),
-    ("announce", "tend"),
+    ("announce", "tend", "upkeep"),
     ("agent",),
     ("cli", "__main__"),
 )

@@ -17,6 +17,7 @@ from wgdisco.node import Node, open_node
 from wgdisco.record import Candidate, Kind
 from wgdisco.state import State
 from wgdisco.store import Store
+from wgdisco.upkeep import repair, tidy
 
 NOW = 1_795_233_600_000
 HOUR = 3_600_000
@@ -170,12 +171,12 @@ async def test_slots_of_past_periods_are_removed_from_the_store(world) -> None:
     readers = alice.readers(Scope.KEY, [])
     await alice.publish(HERE, readers)
     yesterday = set(world.stored())
-    assert await alice.tidy() == 0
+    assert await tidy(alice) == 0
     world.clock.now += 26 * HOUR
     await alice.publish(HERE, readers)
-    assert await alice.tidy() == len(yesterday)
+    assert await tidy(alice) == len(yesterday)
     assert not yesterday & set(world.stored())
-    assert await alice.tidy() == 0
+    assert await tidy(alice) == 0
 
 
 async def test_a_store_that_is_down_is_tidied_later(world) -> None:
@@ -188,9 +189,9 @@ async def test_a_store_that_is_down_is_tidied_later(world) -> None:
         raise OSError("down")
 
     backend.remove = broken
-    assert await alice.tidy() == 0
+    assert await tidy(alice) == 0
     backend.remove, alice.stores[0].resume = working, 0.0
-    assert await alice.tidy() >= 1
+    assert await tidy(alice) >= 1
 
 
 async def test_a_store_that_lost_the_record_gets_the_identical_bytes_again(world) -> None:
@@ -201,9 +202,9 @@ async def test_a_store_that_lost_the_record_gets_the_identical_bytes_again(world
     room = Memory(room=world.room + "memory")._room
     for slot in whole:
         room.values[slot] = (b"somebody else's", room.values[slot][1])
-    assert await alice.repair(readers) == ["memory"]
+    assert await repair(alice, readers) == ["memory"]
     assert world.stored() == whole
-    assert await alice.repair(readers) == []
+    assert await repair(alice, readers) == []
 
 
 async def test_nothing_is_repaired_after_it_has_ended(world) -> None:
@@ -212,7 +213,7 @@ async def test_nothing_is_repaired_after_it_has_ended(world) -> None:
     await alice.publish(HERE, readers)
     Memory(room=world.room + "memory")._room.values.clear()
     world.clock.now += HOUR + 1
-    assert (await alice.repair(readers), world.stored()) == ([], {})
+    assert (await repair(alice, readers), world.stored()) == ([], {})
 
 
 def test_who_may_read_has_to_make_sense(world) -> None:

@@ -162,7 +162,8 @@ async def _udp(query: dns.message.Message, where: Where) -> dns.message.Message:
 
     family = dns.inet.af_for_address(where.address)
     backend = dns.asyncbackend.get_backend("asyncio")
-    made = await backend.make_socket(family, socket.SOCK_DGRAM, 0, None, (where.address, where.port))
+    to = (where.address, where.port)
+    made = await backend.make_socket(family, socket.SOCK_DGRAM, 0, None, to)  # type: ignore[no-untyped-call]  # dnspython's
     async with made as connected:
         return await dns.asyncquery.udp(
             query, where.address, port=where.port, sock=connected, raise_on_truncation=True, ignore_errors=True

@@ -7,7 +7,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from wgdisco.backends._mqtt_inbox import Inbox, Refused
 
@@ -84,7 +84,7 @@ class Session:
     async def _subscribe(self, topics: Sequence[str]) -> None:
         codes = await self._do(lambda client: client.subscribe([(topic, 1) for topic in topics]))
         for topic, code in zip(topics, codes, strict=False):
-            if getattr(code, "value", code) >= 128:  # MQTT 5 section 3.9.3
+            if int(getattr(code, "value", code)) >= 128:  # type: ignore[call-overload]  # an int or paho's; MQTT 5 section 3.9.3
                 raise Refused(f"{self._broker} does not let us subscribe to {topic!r}: {code}; its ACL has to")
 
     async def _unsubscribe(self, topics: list[str]) -> None:
@@ -191,4 +191,4 @@ def _cut(client: aiomqtt.Client) -> None:
     broken = client._client.socket()  # noqa: SLF001 - aiomqtt has no other way to give up a connection
     if broken is not None:
         with suppress(OSError):
-            broken.shutdown(socket.SHUT_RDWR)
+            cast("socket.socket", broken).shutdown(socket.SHUT_RDWR)

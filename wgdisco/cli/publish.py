@@ -48,6 +48,7 @@ async def _publish(here: Setting) -> int:
     from wgdisco.announce import hints_of
     from wgdisco.cli import show
     from wgdisco.policy import publishable
+    from wgdisco.upkeep import tidy
 
     async with here.node() as node:
         readers = audiences(here, node)
@@ -60,7 +61,7 @@ async def _publish(here: Setting) -> int:
             _print_plan(found, readers, [store.name for store in node.stores])
             return 0
         publication = await node.publish(found, readers, hints_of(where))
-        await node.tidy()
+        await tidy(node)
     if here.options.json:
         show.print_json(_plain(publication))
     else:

@@ -1,0 +1,59 @@
+"""What becomes of our records in the stores: put again where they were lost, removed where their time is over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+
+from wgdisco.audience import BIGGEST, Audience
+from wgdisco.backend import Slot
+from wgdisco.discovery import Deposit
+from wgdisco.errors import WgdiscoError
+from wgdisco.node import Node
+from wgdisco.publication import Publisher
+from wgdisco.store import Store
+
+__all__ = ["repair", "tidy"]
+
+
+async def repair(node: Node, audiences: Sequence[Audience]) -> list[str]:
+    """Read our own slots back and put the identical bytes again where they are missing; the stores repaired.
+
+    A store may have lost what it took, been down when we published, or have been overwritten by somebody. Stores of
+    small values are left alone: what they hold was cut to their size.
+    """
+    deposits = Publisher(node.signer, node.state, node.clock).latest(audiences, node.clock())
+    whole = [store for store in node.stores if store.backend.max_size >= BIGGEST and not store.rests]
+    mended = await asyncio.gather(*(_mend(store, deposits) for store in whole))
+    return [name for name in mended if name]
+
+
+async def _mend(store: Store, deposits: Sequence[Deposit]) -> str | None:
+    missing = {deposit.slot.id: deposit for deposit in deposits}
+    try:
+        async with aclosing(store.fetch([deposit.slot for deposit in deposits])) as answers:
+            async for slot, values in answers:
+                if missing[slot.id].blob in values:
+                    del missing[slot.id]
+        for deposit in missing.values():
+            await store.put(deposit.slot, deposit.blob, deposit.lifetime)
+    except WgdiscoError:
+        return None
+    return store.name if missing else None
+
+
+async def tidy(node: Node) -> int:
+    """Remove our slots of past periods from the stores; how many were removed. Failures are tried again later."""
+    stores, removed = {store.name: store for store in node.stores}, 0
+    for written in node.state.obsolete(node.clock()):
+        store = stores.get(written.backend)
+        if store is None or store.rests:
+            continue
+        try:
+            await store.remove(Slot(written.id, written.text, written.public))
+        except WgdiscoError:
+            continue
+        node.state.forget(written)
+        removed += 1
+    return removed
