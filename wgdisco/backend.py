@@ -46,8 +46,13 @@ async def ordinary(work: Awaitable[T]) -> T:
     """Await foreign code; SystemExit and its like become ordinary errors, or they would end the event loop."""
     try:
         return await work
-    except (Exception, asyncio.CancelledError):
+    except Exception:
         raise
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise ConnectionError("the plugin gave up its own call") from error
     except BaseException as error:
         raise RuntimeError(f"the plugin raised {type(error).__name__}") from error
 

@@ -51,8 +51,10 @@ class _Pair:
     def may_answer(self, now: float) -> bool:
         self.credit = min(ANSWERS, self.credit + (now - self.since) * ANSWERS)
         self.since = now
+        if self.credit < 1.0:
+            return False
         self.credit -= 1.0
-        return self.credit >= 0.0
+        return True
 
 
 class Checker:
@@ -89,7 +91,8 @@ class Checker:
         """Answer an authentic request; everything else is silence."""
         tag = message.attributes.get(Attribute.USERNAME)
         pair = self._known().get(tag) if message.type is Type.REQUEST and isinstance(tag, str) else None
-        if pair is None or not pair.may_answer(time.monotonic()) or not message.signed_by(pair.key):
+        # the signature first: whoever copied a tag must not use up the peer's answers
+        if pair is None or not message.signed_by(pair.key) or not pair.may_answer(time.monotonic()):
             return
         # a copy from another place than the first one is a replay; a retransmission is not
         if self._seen.setdefault(message.transaction, arrival.source) != arrival.source:
@@ -132,10 +135,20 @@ class Prober:
         self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
 
     def add(self, endpoints: Iterable[Endpoint]) -> None:
-        """Check these too, until `close`; peer-reflexive ones come first and so push out the last."""
+        """Check these too, until `close`; at most 16 at one time."""
         for endpoint in endpoints:
             if endpoint not in self._tasks and len(self._tasks) < PROBES:
                 self._tasks[endpoint] = asyncio.ensure_future(self._probe(endpoint))
+
+    def hear(self, endpoint: Endpoint) -> None:
+        """The peer itself spoke from this endpoint: check it now, at the cost of another one if need be."""
+        if self.path is None:
+            stale = self._tasks.pop(endpoint, None)
+            if stale is None and len(self._tasks) >= PROBES:
+                stale = self._tasks.pop(next(reversed(self._tasks)))
+            if stale is not None:
+                stale.cancel()
+            self.add([endpoint])
 
     async def _probe(self, endpoint: Endpoint) -> None:
         pause = AGAIN

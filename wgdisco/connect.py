@@ -20,6 +20,7 @@ from typing import Protocol
 from wgdisco.checks import Prober
 from wgdisco.device import Change, Device, LiveSession, Peer, is_live
 from wgdisco.endpoint import Endpoint
+from wgdisco.errors import AccessError
 from wgdisco.keys import PublicKey
 from wgdisco.record import Candidate, Kind
 
@@ -102,8 +103,14 @@ class Link:
         self._received = self.before.rx
 
     def read(self) -> Peer:
-        """The peer as it is now; raises KeyError when it was removed."""
-        return self.device.read().peers[self.key]
+        """The peer as it is now; raises AccessError when it was removed."""
+        try:
+            return self.device.read().peers[self.key]
+        except KeyError:
+            name = self.device.name
+            raise AccessError(
+                f"{name} no longer has the peer {self.key.short}; add it again with: wg set {name}"
+            ) from None
 
     def connected(self) -> bool:
         """Whether a handshake has come about since we began."""
@@ -133,8 +140,9 @@ class Link:
             self._received = peer.rx
             return
         keepalive = self.before.keepalive or KEEPALIVE
-        where = f"peer {self.key.short} endpoint {endpoint.short}"
-        self.echo(f"wg set {self.device.name} {where} persistent-keepalive {keepalive}")
+        where = f"peer {self.key.short} endpoint {endpoint.short} persistent-keepalive {keepalive}"
+        again = "" if peer.endpoint is None else " (removed and added again, as it was)"
+        self.echo(f"wg set {self.device.name} {where}{again}")
         if peer.endpoint is None:
             # a keepalive that goes from 0 to n sends at once, as long as nothing is being tried elsewhere
             rearm = [Change(self.key, keepalive=0)] if peer.keepalive else []
@@ -163,6 +171,7 @@ class Link:
         """Without a handshake: put back the keepalive, and the endpoint if there was one."""
         peer = self.read()
         if (peer.endpoint, peer.keepalive) != (self.before.endpoint, self.before.keepalive):
+            self.echo(f"wg set {self.device.name} peer {self.key.short} (endpoint and keepalive as before)")
             self.device.update([Change(self.key, self.before.endpoint, self.before.keepalive)])
 
 
@@ -245,7 +254,7 @@ class Attempt:
         for ttl in (*early, *PUNCH_TTLS):
             for endpoint in self.candidates:
                 self.link.punch(endpoint, ttl)
-            await asyncio.sleep(PUNCH_PAUSE)
+            await asyncio.sleep(PUNCH_PAUSE * max(1.0, len(self.candidates) / 4))
         pause = 0.5 * max(1, len(self.candidates))
         while True:
             for endpoint in self.candidates:

@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from wgdisco.audience import Place
 from wgdisco.backend import Slot
-from wgdisco.errors import NotFound, RecordRefused, RetryLater, StoreError, WgdiscoError
+from wgdisco.errors import NotFound, RecordRefused, RetryLater, StoreError, UsageError, WgdiscoError
 from wgdisco.freshness import Accepted, Marks, read
 from wgdisco.keys import PublicKey
 from wgdisco.record import Record
@@ -205,17 +205,25 @@ async def resolve(
     tasks = {asyncio.ensure_future(ask(store)) for store in stores}
     waiting = asyncio.ensure_future(found.wait())
     try:
-        pending = set(tasks)
-        while pending and not found.is_set():
-            done, _ = await asyncio.wait({*pending, waiting}, return_when=asyncio.FIRST_COMPLETED)
-            pending -= done
-        if pending:
-            await asyncio.wait(pending, timeout=settle)
+        await _settled(tasks, waiting, settle)
     finally:
         for task in (*tasks, waiting):
             task.cancel()
         await asyncio.gather(*tasks, waiting, return_exceptions=True)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()  # a store's failure is in its answer; anything else is a bug, and shows as one
     return search
+
+
+async def _settled(tasks: set[asyncio.Task[None]], found: asyncio.Task[Any], settle: float | None) -> None:
+    """Wait until all have ended, or for `settle` seconds after the first record was found."""
+    pending = set(tasks)
+    while pending and not found.done():
+        done, _ = await asyncio.wait({*pending, found}, return_when=asyncio.FIRST_COMPLETED)
+        pending -= done
+    if pending:
+        await asyncio.wait(pending, timeout=settle)
 
 
 def require(search: Search, subject: PublicKey, hint: str = "") -> Finding:
@@ -223,7 +231,11 @@ def require(search: Search, subject: PublicKey, hint: str = "") -> Finding:
     if search.best is not None:
         return search.best
     reasons = "".join(f"\n  {answer}" for answer in search.answers.values())
-    if all(answer.error is not None for answer in search.answers.values()):
+    errors = [answer.error for answer in search.answers.values()]
+    mistakes = [error for error in errors if isinstance(error, UsageError)]
+    if mistakes and len(mistakes) == len(errors):
+        raise mistakes[0]
+    if all(error is not None for error in errors):
         raise StoreError(f"no backend answered:{reasons}")
     raise NotFound(f"no valid record of {subject.short}:{reasons}{hint}")
 

@@ -24,7 +24,7 @@ from wgdisco.store import Store
 __all__ = ["Node", "Publication", "now_ms", "open_node"]
 
 MOST_PEERS = 100  # of the `peers` audience: one record for each
-HURRY = 30
+HURRY, GENTLE = 30, 8
 SLOW_LIFETIME = 21600  # seconds, where a store limits writes
 
 
@@ -175,8 +175,8 @@ class Node:
         said = publisher.say(audiences, candidates, hints or {}, self.lifetime)
         sheets = publisher.sheets(audiences, said, [store.backend.max_size for store in self.stores])
         mine = {store.name: sheets[store.backend.max_size] for store in self.stores}
+        self._note(mine)
         outcomes = await publish(self.stores, {name: sheet.deposits for name, sheet in mine.items()})
-        self._note(outcomes, mine)
         return Publication(
             issued=max((sheet.issued for sheet in sheets.values()), default=0),
             lifetime=self.lifetime,
@@ -186,12 +186,12 @@ class Node:
             dropped={name: sheet.dropped for name, sheet in mine.items() if sheet.dropped},
         )
 
-    def _note(self, outcomes: Sequence[Outcome], sheets: Mapping[str, Sheet]) -> None:
-        """Remember which slots hold something of ours, to remove it when their period is over."""
+    def _note(self, sheets: Mapping[str, Sheet]) -> None:
+        """Remember, before anything leaves, which slots will hold something of ours, to remove it in the end."""
         with self.state.transaction():
-            for outcome in outcomes:
-                for deposit in sheets[outcome.backend].deposits if outcome.stored else ():
-                    self.state.wrote(outcome.backend, deposit.slot.id, deposit.slot.public, 1000 * deposit.slot.expires)
+            for backend, sheet in sheets.items():
+                for deposit in sheet.deposits:
+                    self.state.wrote(backend, deposit.slot.id, deposit.slot.public, 1000 * deposit.slot.expires)
 
     # ---- resolve
 
@@ -214,7 +214,8 @@ class Node:
     def hurry(self) -> None:
         """Let stores that cannot push be asked thirty times as often as they are at rest, while a peer is wanted."""
         for store in self.stores:
-            store.backend.poll = type(store.backend).poll / HURRY  # type: ignore[misc]  # the instance's own
+            backend = store.backend
+            backend.poll = max(1.0, backend.poll / (GENTLE if backend.slow_writes else HURRY))  # type: ignore[misc]
 
     async def follow(
         self, places: Sequence[Place], failed: Callable[[str, WgdiscoError], None]

@@ -78,6 +78,7 @@ class Store:
         if self._opening is not None:
             self._opening.cancel()
             closing = asyncio.ensure_future(ordinary(self.backend.close()))
+            closing.add_done_callback(_retrieve)
             await asyncio.wait({closing}, timeout=1.0)
             self._leave(closing)
         if self._strays:

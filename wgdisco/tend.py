@@ -82,7 +82,7 @@ class Tender:
         try:
             while not await self.link.handshake(1.0):
                 for task in (following, self._attempt):
-                    if task is not None and task.done():
+                    if task is not None and task.done() and not task.cancelled():
                         task.result()
             return time.monotonic() - self._since if self.finding is not None else 0.0
         finally:
@@ -119,7 +119,6 @@ class Tender:
         if finding is None or (self.finding is not None and finding.record.issued <= self.finding.record.issued):
             return
         self.node.remember(finding)
-        self.finding = finding
         if not self.ready.is_set():
             # open our NAT before anybody hears of us, so that the other side's first packet finds it open
             for candidate, reason in tryable(finding.record.candidates, self.ground()):
@@ -127,6 +126,7 @@ class Tender:
                     self.link.punch(candidate.endpoint, PUNCH_TTLS[0])
             self.looked.set()
             await self.ready.wait()
+        self.finding = finding
         plan = self._plan(finding.record)
         if plan != self.plan:
             await self._stop()
@@ -154,7 +154,7 @@ class Tender:
         """The peer's authentic check came from this endpoint: check it too, be it in its record or not."""
         judged = tryable([Candidate(Kind.OBSERVED, endpoint)], self.ground())
         if (prober := self._probe()) is not None and judged[0][1] is None:
-            prober.add([endpoint])
+            prober.hear(endpoint)
 
     def _plan(self, record: Record) -> tuple[list[Candidate], bool]:
         """What to try, and whether we start; `verdict` says whether it can work at all."""
@@ -176,9 +176,10 @@ class Tender:
         self.say("we start the handshake" if first else "the other side starts the handshake, we open our NAT")
 
     async def _stop(self) -> None:
-        if self._attempt is not None:
-            self._attempt.cancel()
-            await asyncio.gather(self._attempt, return_exceptions=True)
-        if self.prober is not None:
-            await self.prober.close()
-            self.prober = None
+        attempt, self._attempt = self._attempt, None
+        prober, self.prober = self.prober, None
+        if attempt is not None:
+            attempt.cancel()
+            await asyncio.gather(attempt, return_exceptions=True)
+        if prober is not None:
+            await prober.close()

@@ -34,7 +34,8 @@ async def _mend(store: Store, deposits: Sequence[Deposit]) -> str | None:
     try:
         async with aclosing(store.fetch([deposit.slot for deposit in deposits])) as answers:
             async for slot, values in answers:
-                if missing[slot.id].blob in values:
+                wanted = missing.get(slot.id)
+                if wanted is not None and wanted.blob in values:
                     del missing[slot.id]
         for deposit in missing.values():
             await store.put(deposit.slot, deposit.blob, deposit.lifetime)

@@ -177,3 +177,22 @@ def test_tags_name_nobody_and_change_with_the_hour_and_the_direction() -> None:
     tags = {_tag(key, each.public, hour) for each in (ALICE, BOB) for hour in range(100)}
     assert len(tags) == 200
     assert all(len(tag) == 32 for tag in tags)
+
+
+async def test_an_endpoint_that_spoke_is_checked_at_once_even_when_all_places_are_taken() -> None:
+    async with two() as (alice, bob):
+        prober = Prober(alice.checker, BOB.public)
+        prober.add(Endpoint(LOOPBACK, port) for port in range(1, 17))
+        prober.hear(bob.endpoint)
+        assert (await prober.within(5)).endpoint == bob.endpoint
+        assert len(prober._tasks) == 16
+        await prober.close()
+
+
+async def test_a_copied_tag_uses_up_nobodys_answers() -> None:
+    async with recorded() as (bob, request, key, one, _):
+        unsigned = encode(Message(Type.REQUEST, decode(request).attributes))
+        for _ in range(200):
+            one.sendto(unsigned, (str(bob.endpoint.address), bob.endpoint.port))
+        await asyncio.sleep(0.2)
+        assert await exchange(request, bob.endpoint, one) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from wgdisco.cli.common import Setting
 from wgdisco.cli.main import COMMANDS, main
+from wgdisco.config import Config
 from wgdisco.keys import PrivateKey
 
 ALICE, BOB = PrivateKey(b"a" * 32), PrivateKey(b"b" * 32)
@@ -286,3 +289,70 @@ def test_a_process_ends_at_once_when_a_plugin_hangs(tmp_path) -> None:
     words = [sys.executable, "stubborn.py"]
     done = subprocess.run(words, cwd=tmp_path, env=os.environ, timeout=30, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (7, "")
+
+
+def test_a_bug_shows_as_one_and_exits_with_70(capsys, monkeypatch) -> None:
+    monkeypatch.setattr("wgdisco.cli.genkey.os.urandom", lambda _: 1 / 0)
+    assert main(["genkey"]) == 70
+    assert capsys.readouterr().err.endswith("wgdisco: this is a bug in wgdisco; please report the lines above\n")
+
+
+def test_output_that_could_not_be_written_is_no_success() -> None:
+    with Path("/dev/full").open("w") as full:
+        words = [sys.executable, "-m", "wgdisco", "genkey"]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (
+        4,
+        "wgdisco: [Errno 28] No space left on device; the command did not finish\n",
+    )
+
+
+@pytest.mark.parametrize(("option", "configured"), [(False, False), (True, False), (False, True)])
+def test_expose_hosts_may_be_an_option_or_configured(option: bool, configured: bool) -> None:
+    options = argparse.Namespace(expose_hosts=option)
+    setting = Setting(options, Config(expose_hosts=configured), None, None, None)
+    assert setting.expose_hosts is (option or configured)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["publish", "--to", "key"], "without an interface there is nothing to find out from; say where: --endpoint"),
+        (["publish", "-i", "wg0"], "-i and --private-key-file are two ways to say who we are; use one of them"),
+        (["connect", "AAAA"], "this needs a WireGuard interface: use -i INTERFACE instead of --private-key-file"),
+    ],
+    ids=["publish", "both", "connect"],
+)
+def test_a_key_file_is_no_interface(capsys, tmp_path, shelf, words: list[str], text: str) -> None:
+    _, found = error_of(capsys, *words, "--private-key-file", key_file(tmp_path), *shelf)
+    assert found.startswith(text)
+
+
+def test_a_good_bye_has_no_short_form(capsys, tmp_path, shelf) -> None:
+    assert main(["publish", "--private-key-file", key_file(tmp_path), "--to", "key", "--leave", *shelf]) == 0
+    capsys.readouterr()
+    assert main(["resolve", str(ALICE.public), "--short", *shelf]) == 1
+    assert capsys.readouterr() == (
+        "",
+        f"wgdisco: {ALICE.public.short} said that it is leaving: it has no endpoint\n",
+    )
+
+
+def test_check_tries_the_stores_without_an_interface(capsys, shelf) -> None:
+    assert main(["check", *shelf]) == 4
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "FAIL key: no WireGuard interface and no --private-key-file, so only resolve works"
+    assert lines[1].startswith("ok   folder: put ")
+
+
+def test_a_mistake_in_an_option_is_no_outage(capsys, tmp_path) -> None:
+    words = ["resolve", str(BOB.public), "-b", "http", "-o", "url=http://127.0.0.1:1/without-a-slot"]
+    assert main(words) == 2
+
+
+def test_seconds_have_to_make_sense(capsys) -> None:
+    for wrong in ("-1", "0", "nan", "soon"):
+        with pytest.raises(SystemExit) as end:
+            main(["resolve", str(BOB.public), "--deadline", wrong])
+        assert end.value.code == 2
+        assert f"{wrong!r}: expected a number of seconds from above 0 to 86400" in capsys.readouterr().err

@@ -187,3 +187,14 @@ def test_a_flooded_slot_is_cut_to_sixteen_values_chosen_at_random() -> None:
 def test_repeated_and_foreign_values_do_not_count_and_giants_are_cut() -> None:
     assert sorted(bounded([b"a"] * 100 + [b"b", None, "text", bytearray(b"c")])) == [b"a", b"b", b"c"]
     assert [len(value) for value in bounded([b"x" * 10**7])] == [682]
+
+
+async def test_a_plugin_that_cancels_itself_has_failed_and_cancels_nobody_else() -> None:
+    store = Store(Bad(raising(asyncio.CancelledError())))
+    with pytest.raises(StoreError, match=r"^bad: the plugin gave up its own call$"):
+        await store.put(SLOT, b"x", 60)
+    with pytest.raises(StoreError, match=r"^bad: the plugin gave up its own call$"):
+        await fetched(store)
+    with pytest.raises(StoreError, match=r"^bad: the plugin gave up its own call$"):
+        async for _ in store.follow([SLOT]):
+            pass

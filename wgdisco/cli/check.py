@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["configure", "run"]
 
+NO_KEY = "no WireGuard interface and no --private-key-file, so only resolve works"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options."""
@@ -39,16 +41,15 @@ def run(options: argparse.Namespace) -> int:
     """Print a line for each check; 0 when all passed, else the code of the first kind of failure."""
     from wgdisco.cli.running import run as run_async
 
-    return run_async(_check(setting(options)))
+    return run_async(_check(setting(options, needed=False)))
 
 
 async def _check(here: Setting) -> int:
-    _line(True, "key", "a private key is there" if here.private else "no private key")
-    worst = 0
+    worst = 0 if _line(here.private is not None, "key", "a private key is there" if here.private else NO_KEY) else 4
     if here.interface is not None:
         about = f"{here.interface.name}, port {here.interface.listen_port}, {len(here.peers)} peers"
         _line(bool(here.interface.listen_port), "interface", about)
-        worst = await _whereabouts(here)
+        worst = worst or await _whereabouts(here)
     async with here.node() as node:
         async for good in _stores(node):
             worst = worst or (0 if good else 3)

@@ -30,6 +30,7 @@ __all__ = [
     "note",
     "open_port",
     "scope_of",
+    "seconds",
     "setting",
     "sources",
 ]
@@ -38,6 +39,17 @@ __all__ = [
 def note(text: str) -> None:
     """A remark for people, on stderr, so that stdout stays what was asked for."""
     print(f"wgdisco: {text}", file=sys.stderr)
+
+
+def seconds(text: str) -> float:
+    """A positive number of seconds on the command line."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of seconds from above 0 to 86400")
+    return number
 
 
 def add_identity(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +76,7 @@ def add_backends(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="an option of the backend; NAME.KEY=VALUE when there are several",
     )
-    group.add_argument("--deadline", type=float, metavar="SECONDS", help="for each store (default: 5)")
+    group.add_argument("--deadline", type=seconds, metavar="SECONDS", help="for each store (default: 5)")
 
 
 def add_audience(parser: argparse.ArgumentParser) -> None:
@@ -115,12 +127,17 @@ class Setting:
         return self.options.endpoint or list(self.config.endpoints)
 
     @property
+    def expose_hosts(self) -> bool:
+        """Whether the audience `key` learns addresses inside our network."""
+        return bool(self.options.expose_hosts or self.config.expose_hosts)
+
+    @property
     def wireguard(self) -> tuple[Device, Interface, PrivateKey]:
         """Device, its reading and its key; raises AccessError when there is no usable interface."""
         from wgdisco.errors import AccessError
 
         if self.device is None or self.interface is None:
-            raise AccessError("this command works on a WireGuard interface: add -i INTERFACE")
+            raise AccessError("this needs a WireGuard interface: use -i INTERFACE instead of --private-key-file")
         if self.private is None:
             raise AccessError(f"{self.interface.name} has no private key; set one with `wg set`, or `wg-quick up`")
         return self.device, self.interface, self.private
@@ -161,8 +178,11 @@ class Setting:
 def setting(options: argparse.Namespace, *, needed: bool = True) -> Setting:
     """Read who we are; raises AccessError or UsageError that name the next step unless not `needed`."""
     from wgdisco.config import for_interface, load, read_private_key
+    from wgdisco.errors import UsageError
 
     if options.private_key_file:
+        if options.interface:
+            raise UsageError("-i and --private-key-file are two ways to say who we are; use one of them")
         config = load(Path(options.config)) if options.config else for_interface(None)
         return Setting(options, config, None, None, read_private_key(Path(options.private_key_file)))
     device, interface = _device(options.interface, needed=needed)

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import time
 from collections.abc import Awaitable, Collection, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 from wgdisco.cli.common import (
@@ -17,6 +17,7 @@ from wgdisco.cli.common import (
     add_whereabouts,
     note,
     open_port,
+    seconds,
     setting,
     sources,
 )
@@ -44,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_backends(parser)
     add_audience(parser)
     add_whereabouts(parser)
-    parser.add_argument("--timeout", type=float, default=WAIT, metavar="SECONDS", help="default: %(default).0f")
+    parser.add_argument("--timeout", type=seconds, default=WAIT, metavar="SECONDS", help="default: %(default).0f")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -101,7 +102,7 @@ def _announcer(here: Setting, node: Node, port: Port | None, peer: PublicKey) ->
     def look(slowly: bool) -> Awaitable[Where]:
         return gather(slow, THOROUGH) if slowly else gather(quick)
 
-    return Announcer(node, look, readers, note, expose_hosts=here.options.expose_hosts, checks=port is not None)
+    return Announcer(node, look, readers, note, expose_hosts=here.expose_hosts, checks=port is not None)
 
 
 def _tender(here: Setting, node: Node, port: Port | None, announcer: Announcer, peer: PublicKey) -> Tender:
@@ -133,14 +134,15 @@ def _tender(here: Setting, node: Node, port: Port | None, announcer: Announcer, 
     return tender
 
 
-async def _meet(announcer: Announcer, tender: Tender, seconds: float) -> int:
+async def _meet(announcer: Announcer, tender: Tender, patience: float) -> int:
     """Announce and tend until the handshake; raises NotFound that says why it did not come about."""
     from wgdisco.cli import show
+    from wgdisco.errors import AccessError
 
     link = tender.link
     announcing = asyncio.ensure_future(announcer.run())
     tending = asyncio.ensure_future(tender.run())
-    hoping = asyncio.ensure_future(_hope(tender, seconds))
+    hoping = asyncio.ensure_future(_hope(tender, patience))
     tasks = {announcing, tending, hoping}
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -149,8 +151,9 @@ async def _meet(announcer: Announcer, tender: Tender, seconds: float) -> int:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if not link.connected():
-            link.restore()
+        with suppress(AccessError):
+            if not link.connected():
+                link.restore()
     if took is None:
         raise _failure(announcer, tender, link.waited())
     link.behind_nat = announcer.where.nat.translated is not False
@@ -162,21 +165,21 @@ async def _meet(announcer: Announcer, tender: Tender, seconds: float) -> int:
     return 0
 
 
-async def _hope(tender: Tender, seconds: float) -> None:
+async def _hope(tender: Tender, patience: float) -> None:
     """Return when there is no more hope: after so many seconds, or sooner for a pair that cannot work."""
-    end = time.monotonic() + seconds
+    end, hopeless = time.monotonic() + patience, None
     while time.monotonic() < end:
         await asyncio.sleep(0.5)
-        if tender.verdict is not None:
-            end = min(end, time.monotonic() + HOPELESS)
-            await asyncio.sleep(max(0.0, end - time.monotonic()))
+        hopeless = None if tender.verdict is None else hopeless or time.monotonic()
+        if hopeless is not None and time.monotonic() - hopeless > HOPELESS:
+            return
 
 
-def _failure(announcer: Announcer, tender: Tender, seconds: float) -> Exception:
+def _failure(announcer: Announcer, tender: Tender, waited_for: float) -> Exception:
     """Why there is no handshake, from what is known."""
     from wgdisco.errors import NotFound, StoreError
 
-    key, waited = tender.peer.short, f"after {seconds:.0f} s"
+    key, waited = tender.peer.short, f"after {waited_for:.0f} s"
     if announcer.publication is not None and not announcer.publication.stored:
         reasons = "".join(f"\n  {outcome.error}" for outcome in announcer.publication.outcomes)
         return StoreError(f"no handshake with {key} {waited}: no backend stored our record:{reasons}")
@@ -187,8 +190,8 @@ def _failure(announcer: Announcer, tender: Tender, seconds: float) -> Exception:
             f"no handshake with {key} {waited}: found no record of it; does the other side run "
             f"`wgdisco connect` with the same backends, and has it our key as a peer?{reasons}"
         )
-    tried = "".join(f"\n  tried {each}: no answer" for each in tender.tried)
-    skipped = "".join(f"\n  not tried {each}: {reason}" for each, reason in tender.skipped)
+    tried = "".join(f"\n  tried {each.endpoint.short}: no answer" for each in tender.tried)
+    skipped = "".join(f"\n  not tried {each.endpoint.short}: {reason}" for each, reason in tender.skipped)
     why = f"\n  {tender.verdict}" if tender.verdict else ""
     return NotFound(
         f"no handshake with {key} {waited}; its record was found by {tender.finding.backend}:{tried}{skipped}{why}"

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         run_async(serve(options.bind or ANYWHERE, options.port, options.bootstrap, state, _report))
     except KeyboardInterrupt:
         return 0
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         where = ", ".join(options.bind) or "any address"
         raise UsageError(f"cannot run a node on {where}, UDP port {options.port}: {error}") from error
     return 0

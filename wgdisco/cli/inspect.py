@@ -75,9 +75,12 @@ def _milliseconds(text: str) -> int:
     from wgdisco.errors import UsageError
 
     try:
-        return int(Decimal(text) * 1000)
-    except (InvalidOperation, ValueError, OverflowError):
-        raise UsageError(f"--at {text!r}: expected a unix time in seconds, as 1795233600 or 1795233600.25") from None
+        moment = Decimal(text)
+    except InvalidOperation:
+        moment = Decimal(-1)
+    if not 0 <= moment < 10**11:
+        raise UsageError(f"--at {text!r}: expected a unix time in seconds, as 1795233600 or 1795233600.25")
+    return int(moment * 1000)
 
 
 def _blob(name: str) -> bytes:

@@ -37,9 +37,9 @@ EPILOG = """exit codes: 0 done, 1 no valid record or no handshake, 2 usage or co
 def entry() -> NoReturn:
     """What the console script calls: ends at once, whatever threads and tasks a plugin left behind."""
     code = main()
-    for stream in (sys.stdout, sys.stderr):
+    if sys.stderr is not None:
         with suppress(OSError, ValueError):
-            stream.flush()
+            sys.stderr.flush()
     os._exit(code)
 
 
@@ -92,15 +92,31 @@ def _guarded(command: ModuleType, options: argparse.Namespace) -> int:
     from wgdisco.errors import WgdiscoError
 
     try:
-        return int(command.run(options))
+        code = int(command.run(options))
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except WgdiscoError as error:
         print(f"wgdisco: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone, as `head` does
-        return 0
+        return 0  # whoever read our output has gone, as `head` does
+    except OSError as error:
+        print(f"wgdisco: {error}; the command did not finish", file=sys.stderr)
+        return 4
+    except Exception as error:  # noqa: BLE001 - the last line of defence, which says what it is
+        _report_bug(error)
+        return 70
+    return code
+
+
+def _report_bug(error: Exception) -> None:
+    """A traceback for whoever mends it; its last line is the error, which never holds a secret."""
+    import traceback
+
+    traceback.print_exception(error)
+    print("wgdisco: this is a bug in wgdisco; please report the lines above", file=sys.stderr)
 
 
 if __name__ == "__main__":

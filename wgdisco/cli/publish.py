@@ -55,7 +55,7 @@ async def _publish(here: Setting) -> int:
         where = await _whereabouts(here)
         for problem in where.problems:
             note(problem)
-        found = publishable(where.found, readers[0].scope.name.lower(), expose_hosts=here.options.expose_hosts)
+        found = publishable(where.found, readers[0].scope.name.lower(), expose_hosts=here.expose_hosts)
         _require(found, leaving=here.options.leave)
         if here.options.dry_run:
             _print_plan(found, readers, [store.name for store in node.stores])
@@ -66,25 +66,40 @@ async def _publish(here: Setting) -> int:
         show.print_json(_plain(publication))
     else:
         _print(publication)
-    return 0 if _lasts(publication, {store.name for store in node.stores if store.backend.lasting}) else 3
+    return (
+        0
+        if _lasts(publication, {store.name for store in node.stores if store.backend.lasting})
+        else _failed(publication)
+    )
 
 
 def _lasts(publication: Publication, lasting: set[str]) -> bool:
     """Whether a store keeps all of it when we have ended; says so when the others alone took it."""
     if publication.stored and not lasting & set(publication.stored):
         names = ", ".join(publication.stored)
-        note(f"{names}: answers only while wgdisco runs, so nobody finds this now; use wgdisco run, or add -b dht")
+        note(f"{names}: answers only while wgdisco runs, so nobody finds this now; use wgdisco connect, or add -b dht")
     return bool(lasting & set(publication.stored))
 
 
 async def _whereabouts(here: Setting) -> Where:
+    from wgdisco.errors import UsageError
     from wgdisco.sources import Where, gather
 
     if here.options.leave:
         return Where()
+    if here.interface is None and not here.given():
+        raise UsageError("without an interface there is nothing to find out from; say where: --endpoint ADDRESS:PORT")
     async with AsyncExitStack() as stack:
         port = None if here.given() else await open_port(here, stack)
         return await gather(sources(here, port))
+
+
+def _failed(publication: Publication) -> int:
+    """The exit code when no store has all of it: a mistake of the user's when every error is one."""
+    from wgdisco.errors import UsageError
+
+    errors = [outcome.error for outcome in publication.outcomes]
+    return 2 if all(isinstance(error, UsageError) for error in errors) else 3
 
 
 def _require(found: object, *, leaving: bool) -> None:

@@ -45,6 +45,9 @@ async def _resolve(here: Setting, subject: PublicKey) -> int:
         if finding.equivocation:
             note(f"ALARM: {subject.short} said two different things at the same time; is its key used on two hosts?")
         _show(here, node, finding, search)
+    if here.options.short and not finding.record.candidates:
+        note(f"{subject.short} said that it is leaving: it has no endpoint")
+        return 1
     return 0
 
 
@@ -63,6 +66,8 @@ def _show(here: Setting, node: Node, finding: Finding, search: Search) -> None:
     if here.options.short:
         for candidate in finding.record.candidates[:1]:
             print(candidate.endpoint)
+        if now > finding.record.end:
+            note(f"this record expired {show.ago((now - finding.record.end) / 1000)}")
         return
     if here.options.json:
         plain = show.plain_record(finding.record, scope) | {"backend": finding.backend}
