@@ -190,7 +190,7 @@ async def test_an_endpoint_that_spoke_is_checked_at_once_even_when_all_places_ar
 
 
 async def test_a_copied_tag_uses_up_nobodys_answers() -> None:
-    async with recorded() as (bob, request, key, one, _):
+    async with recorded() as (bob, request, _, one, _):
         unsigned = encode(Message(Type.REQUEST, decode(request).attributes))
         for _ in range(200):
             one.sendto(unsigned, (str(bob.endpoint.address), bob.endpoint.port))
