@@ -18,6 +18,7 @@ __all__ = ["Announcer", "hints_of", "remembered"]
 
 MAPPING_LIVES = 20.0  # seconds between two looks: a NAT forgets a mapping 30 s after its last packet
 FIRST_LOOK = 0.5  # seconds that the first publish waits for a look at the other side
+REPAIR = 300.0  # seconds between two looks at what the stores still have of ours
 RETRY = 5.0  # seconds after a publish that no store took
 
 
@@ -61,6 +62,7 @@ class Announcer:
         self.publication: Publication | None = None
         self.told = asyncio.Event()
         self._problems: set[str] = set()
+        self._repaired = asyncio.get_running_loop().time()
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -74,8 +76,8 @@ class Announcer:
         while True:
             stored = self.publication is not None and self.publication.stored
             await asyncio.sleep(MAPPING_LIVES if stored else RETRY)
-            for name in await repair(self.node, self.audiences) if stored else ():
-                self.say(f"{name} had lost our record; it was put there again")
+            if stored:
+                await self._repair()
             await self.once()
 
     async def once(self, *, thorough: bool = False) -> Publication:
@@ -98,6 +100,14 @@ class Announcer:
         self.told.set()
         await tidy(self.node)
         return self.publication
+
+    async def _repair(self) -> None:
+        """Now and then see to it that every store still has our record."""
+        now = asyncio.get_running_loop().time()
+        if now - self._repaired >= REPAIR:
+            self._repaired = now
+            for name in await repair(self.node, self.audiences):
+                self.say(f"{name} had lost our record; it was put there again")
 
     async def _first_look(self) -> None:
         if self.publication is None and self.looked is not None:
