@@ -130,6 +130,8 @@ class Line:
             await asyncio.gather(calling, return_exceptions=True)
             await _close(client)
             raise
+        finally:
+            failed.cancel()  # from now on trouble is another matter
 
     async def _find_bucket(self, client: Client) -> KeyValue:
         from nats.errors import NoRespondersError
