@@ -101,6 +101,7 @@ async def test_a_follower_hears_at_once_that_the_server_died(tmp_path: Path, cap
             async with aclosing(backend.watch(slot("a"))) as values, asyncio.timeout(10):
                 assert await anext(values) == []
                 own.kill()
+                own.start()
                 with pytest.raises(ConnectionError):
                     await anext(values)
     gc.collect()
@@ -141,6 +142,7 @@ async def test_trouble_after_the_end_is_kept_quiet(server: NatsServer, caplog) -
         client, _ = await backend._line.opened()
         await client.close()
         await client._error_cb(BrokenPipeError("late"))
+        del client
     gc.collect()
     assert [each for each in caplog.records if each.levelname in ("WARNING", "ERROR")] == []
 
