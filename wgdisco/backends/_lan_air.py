@@ -124,11 +124,9 @@ class Air:
         from zeroconf.asyncio import AsyncServiceInfo
 
         radio = await self.tune()
-        known = self._said.get(name)
-        if known is None or known.text != text:
-            info = AsyncServiceInfo(
-                TYPE, name, port=0, properties=text, server=name, host_ttl=TTL, other_ttl=min(TTL, lifetime)
-            )
+        known, ttl = self._said.get(name), min(TTL, lifetime)
+        if known is None or (known.text, known.other_ttl) != (text, ttl):
+            info = AsyncServiceInfo(TYPE, name, port=0, properties=text, server=name, host_ttl=TTL, other_ttl=ttl)
             self._said[name] = info
             # no probing: the name is ours alone, and another process of this node may well answer for it too
             if known is None:
