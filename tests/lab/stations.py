@@ -18,6 +18,9 @@ Interface = IPv4Interface | IPv6Interface
 CLOSED_PORT = 9  # discard: nothing listens there, so that a knock is refused
 
 
+BRIDGE = "02:00:00:00:00:01"  # the MAC address of every bridge; no two are on one link
+
+
 class Network(Switch):
     """A switch with addresses of its own: the gateway of whoever is plugged into it."""
 
@@ -43,7 +46,9 @@ class Internet(Network):
         super().__init__(space, "internet")
         self._networks: set[str] = set()
         self._numbers = iter(chain(range(10, 250), range(266, 500)))
-        self.ip(f"link add name {self.bridge} up type bridge")
+        # an address of its own: a bridge takes its ports' smallest one, which changes with every port that is added,
+        # and whoever has learnt the old one sends into the void
+        self.ip(f"link add name {self.bridge} address {BRIDGE} up type bridge")
         self.sysctl("net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1")
 
     def gateway(self, address: Interface) -> IPv4Address | IPv6Address:
@@ -160,7 +165,7 @@ class Router(Station, Network):
         self.lans = [ip_network(lan) for lan in lans]
         self._numbers = count(10)
         lines = [f"address add {lan[1]}/{lan.prefixlen} dev lan" for lan in self.lans]
-        self.ip("link add lan up type bridge", *lines)
+        self.ip(f"link add lan address {BRIDGE} up type bridge", *lines)
         self.sysctl("net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1")
         self._apply()
 
