@@ -137,16 +137,6 @@ async def test_an_outage_says_nothing_on_stderr(tmp_path: Path, capfd, caplog) -
     assert [each for each in caplog.records if each.levelname in ("WARNING", "ERROR")] == []
 
 
-async def test_trouble_after_the_end_is_kept_quiet(server: NatsServer, caplog) -> None:
-    async with opened(server) as backend:
-        client, _ = await backend._line.opened()
-        await client.close()
-        await client._error_cb(BrokenPipeError("late"))
-        del client
-    gc.collect()
-    assert [each for each in caplog.records if each.levelname in ("WARNING", "ERROR")] == []
-
-
 async def test_another_server_is_used_when_one_is_down(server: NatsServer) -> None:
     down = [f"nats://127.0.0.1:{port}" for port in free_ports(3)]
     async with opened(server, servers=[*down, server.url]) as backend:
