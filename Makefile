@@ -55,6 +55,7 @@ install:
 	sh tests/setup.sh venv
 	$(PYTHON) -m venv $(PREFIX)/lib/wgdisco
 	$(PREFIX)/lib/wgdisco/bin/python -m pip install --quiet ".[all]"
+	mkdir -p $(PREFIX)/bin
 	ln -sf ../lib/wgdisco/bin/wgdisco $(PREFIX)/bin/wgdisco
 	@echo "installed: $(PREFIX)/bin/wgdisco; remove with: rm -r $(PREFIX)/lib/wgdisco $(PREFIX)/bin/wgdisco"
 
