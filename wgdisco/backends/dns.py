@@ -1,6 +1,7 @@
 """DNS as a store: one TXT record per slot under a zone, written by dynamic update (RFC 2136) with TSIG (RFC 8945).
 
-The strings of a TXT record carry raw bytes (RFC 1035 section 3.3.14), so nothing is encoded.
+The strings of a TXT record carry raw bytes (RFC 1035 section 3.3.14), so nothing is encoded; only the APIs of hosted
+DNS are given the text form.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from msgspec import Meta
 from wgdisco.backend import Backend, Secret, Slot, from_text
 from wgdisco.backends._dns_ask import PAYLOAD, Asker, texts
 from wgdisco.backends._dns_find import Finder, split
+from wgdisco.backends._dns_hosted import Hosted
 from wgdisco.backends._dns_update import Updater, keyring
 from wgdisco.errors import ConfigError, StoreError
 from wgdisco.hookspecs import hookimpl
@@ -28,7 +30,7 @@ SLOT = 33  # bytes of a slot's label in a name
 
 @dataclass
 class DNS(Backend):
-    """TXT records in a DNS zone, published by dynamic update (RFC 2136) and found by any resolver."""
+    """TXT records in a DNS zone, published by dynamic update (RFC 2136) or a provider's API, found by any resolver."""
 
     name: ClassVar[str] = "dns"
 
@@ -56,6 +58,12 @@ class DNS(Backend):
     """File of the certificate authority for `tls` and `https` (PEM); empty for the system's."""
     ttl: Annotated[int, Meta(ge=0, le=86400)] = 30
     """Seconds for which resolvers may remember a record."""
+    provider: str = ""
+    """Publish through the API of this provider, as dns-lexicon names it (`cloudflare`); needs the extra `lexicon`."""
+    provider_auth: dict[str, Secret] = field(default_factory=dict)
+    """What the provider's API wants for credentials, as dns-lexicon names it: `auth_token` and so on."""
+    provider_options: dict[str, str] = field(default_factory=dict)
+    """Other options of the provider, as dns-lexicon names them: `zone_id` and so on."""
 
     async def open(self) -> None:
         """Check the options, raising ConfigError; servers are asked when needed."""
@@ -64,15 +72,28 @@ class DNS(Backend):
         keys = keyring(self.key_name, self.key_secret, self.key_algorithm)
         self._finder, self._updater = Finder(self), Updater(self.zone, keys)
         self._asker = Asker(self.transport, self.ca)
+        self._hosted = None
+        if self.provider:
+            self._hosted = Hosted(self.provider, self.zone, self.provider_auth, self.provider_options)
+            await self._hosted.open()
 
     async def close(self) -> None:
-        """Close the connection to an HTTPS resolver; what was stored stays until it is removed."""
+        """Close the connection to an HTTPS resolver and end the thread; what was stored stays until it is removed."""
+        hosted: Hosted | None = getattr(self, "_hosted", None)
+        if hosted is not None:
+            await hosted.close()
         asker: Asker | None = getattr(self, "_asker", None)
         if asker is not None:
             await asker.close()
 
     async def put(self, slot: Slot, blob: bytes, lifetime: int) -> None:
-        """Replace what the slot holds, if it still is what was read just before; raises StoreError or OSError."""
+        """Replace what the slot holds, if it still is what was read just before; raises StoreError or OSError.
+
+        A provider's API knows no such condition: there the last writer wins.
+        """
+        if self._hosted is not None:
+            await self._hosted.replace(self._text(slot), blob, min(self.ttl, lifetime))
+            return
         servers = await self._finder.writers()
         await self._updater.replace(self._name(slot), blob, min(self.ttl, lifetime), servers)
 
@@ -91,6 +112,9 @@ class DNS(Backend):
 
     async def remove(self, slot: Slot) -> None:
         """Delete the TXT records of the slot's name; raises StoreError or OSError."""
+        if self._hosted is not None:
+            await self._hosted.delete(self._text(slot))
+            return
         await self._updater.delete(self._name(slot), await self._finder.writers())
 
     def _name(self, slot: Slot) -> dns.name.Name:
@@ -98,7 +122,14 @@ class DNS(Backend):
 
         return dns.name.from_text(slot.text, self._origin)
 
+    def _text(self, slot: Slot) -> str:
+        return self._name(slot).to_text(omit_final_dot=True).lower()
+
     def _check_options(self) -> None:
+        if self.provider and self.key_name:
+            raise ConfigError(f"provider {self.provider!r} and key_name {self.key_name!r}: choose one way to publish")
+        if not self.provider and (self.provider_auth or self.provider_options):
+            raise ConfigError("provider_auth and provider_options need a provider, as 'cloudflare'")
         https = self.transport == "https"
         if https and (self.direct or not self.resolver.startswith("https://")):
             raise ConfigError(
