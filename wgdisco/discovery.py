@@ -25,6 +25,8 @@ from wgdisco.store import Store
 __all__ = ["Answer", "Deposit", "Finding", "Memory", "Outcome", "follow", "publish", "resolve", "slot_of"]
 
 PUTS_AT_ONCE = 16  # of one store
+VERDICTS = 256  # blobs remembered, so that what many stores hold is judged once
+ACCEPTED = 16  # issues of accepted records remembered of one store
 SETTLE = 1.0  # seconds to wait for something newer after the first record was found
 
 
@@ -138,7 +140,7 @@ class Search:
         self.memory, self.clock = memory, clock
         self.best: Finding | None = None
         self.answers: dict[str, Answer] = {}
-        self._verdicts: dict[tuple[bytes, bytes], Accepted | RecordRefused] = {}
+        self._verdicts: dict[tuple[bytes, bytes], Accepted | str] = {}
 
     def judge(self, backend: str, slot: Slot, values: Iterable[bytes]) -> bool:
         """Judge what a store holds in a slot; whether that brought a fresher finding."""
@@ -148,10 +150,10 @@ class Search:
         fresher = False
         for blob in values:
             verdict = self._verdict(blob, place)
-            if isinstance(verdict, RecordRefused):
-                answer.refused[verdict.reason] += 1
+            if isinstance(verdict, str):
+                answer.refused[verdict] += 1
                 continue
-            answer.accepted.append(verdict.record.issued)
+            answer.accepted = [*answer.accepted, verdict.record.issued][-ACCEPTED:]
             if self.best is None or self._rank(verdict.record) > self._rank(self.best.record) or verdict.equivocation:
                 self.best = Finding(verdict.record, backend, place, blob, verdict.equivocation)
                 fresher = True
@@ -161,14 +163,17 @@ class Search:
         # what was said at the same time to fewer readers says more
         return record.issued, -self.networks.index(record.network)
 
-    def _verdict(self, blob: bytes, place: Place) -> Accepted | RecordRefused:
+    def _verdict(self, blob: bytes, place: Place) -> Accepted | str:
+        """The accepted record, or the reason's name."""
         key = (place.id, blob)
         if key not in self._verdicts:
+            while len(self._verdicts) >= VERDICTS:
+                del self._verdicts[next(iter(self._verdicts))]
             marks = self.memory.marks(place.subject)
             try:
                 self._verdicts[key] = read(blob, place, marks, self.clock())
             except RecordRefused as refused:
-                self._verdicts[key] = refused
+                self._verdicts[key] = refused.reason
             self.memory.remember(place.subject, marks)
         return self._verdicts[key]
 
