@@ -25,8 +25,7 @@ from wgdisco.store import Store
 __all__ = ["Answer", "Deposit", "Finding", "Memory", "Outcome", "follow", "publish", "resolve", "slot_of"]
 
 PUTS_AT_ONCE = 16  # of one store
-VERDICTS = 256  # blobs remembered, so that what many stores hold is judged once
-ACCEPTED = 16  # issues of accepted records remembered of one store
+VERDICTS = 256  # of one search that are remembered, so that what many stores hold is judged once
 SETTLE = 1.0  # seconds to wait for something newer after the first record was found
 
 
@@ -153,7 +152,7 @@ class Search:
             if isinstance(verdict, str):
                 answer.refused[verdict] += 1
                 continue
-            answer.accepted = [*answer.accepted, verdict.record.issued][-ACCEPTED:]
+            answer.accepted = [*answer.accepted, verdict.record.issued][-VERDICTS:]
             if self.best is None or self._rank(verdict.record) > self._rank(self.best.record) or verdict.equivocation:
                 self.best = Finding(verdict.record, backend, place, blob, verdict.equivocation)
                 fresher = True
