@@ -17,6 +17,7 @@ from base64 import b32encode, b64encode, urlsafe_b64encode
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from ipaddress import ip_address
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ import wgdisco.cli.connect
 import wgdisco.cli.publish
 from tests.attacks.scene import FIRST, HOUR, SECOND, THIRD, Scene, Tunnel, growth, liar, shelf
 from tests.unit.records import ALICE, BOB, MALLORY, NOW, W, candidate, here, record
-from wgdisco.audience import Audience, Scope
+from wgdisco.audience import Audience, Scope, _hash
 from wgdisco.backend import Backend, from_text
 from wgdisco.backends.folder import Folder
 from wgdisco.cli.common import Setting
@@ -291,7 +292,9 @@ async def test_promise_5_a_store_that_repeats_itself_moves_no_packet(scene) -> N
     tending = tender(scene.node(BOB, echoes), tunnel, heard)
     tending.ours = lambda: ((), ("address-dependent", "address-dependent"))  # so that we start at once
     async with running(tending.run()):
-        await until(lambda: len(tending.search.answers["echoes"].accepted) > 200 if tunnel.calls else False, "no echo")
+        await until(lambda: tunnel.calls, f"nothing was tried: {heard}")
+        pushed = echoes.pushed
+        await until(lambda: echoes.pushed > pushed + 200, f"no more echoes: {tending.search.answers}, {tending.errors}")
     assert len(tunnel.calls) <= 2  # a second try after a second of silence
     assert len([line for line in heard if "found its record" in line]) == 1
 
@@ -317,7 +320,7 @@ def test_promise_6_a_killed_publish_is_lost_alone(tmp_path, store) -> None:
     words = ["publish", "--private-key-file", key_file(tmp_path), "--to", "key", "-b", "folder", "-o", f"path={store}"]
     helper = Path(__file__).with_name("publish_killer.py")
     done = subprocess.run(
-        [sys.executable, helper, str(ALICE.public), store, "32", *words], check=False, capture_output=True, text=True
+        [sys.executable, helper, str(ALICE.public), store, "24", *words], check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     rounds = [json.loads(line) for line in done.stdout.splitlines()]
@@ -327,7 +330,7 @@ def test_promise_6_a_killed_publish_is_lost_alone(tmp_path, store) -> None:
     times = {each["port"]: each["issued"] for each in rounds}
     assert sorted(set(times.values())) == [times[port] for port in sorted(times)]
     lost = [each["told"] != each["port"] for each in rounds if each["killed"]]
-    assert len(lost) >= 28, "the kills came too late"
+    assert len(lost) >= 20, "the kills came too late"
     assert set(lost) == {True, False}, "no kill came after the record was stored"
 
 
@@ -431,7 +434,7 @@ def troubled(trouble: str, calls=CALLS) -> type[Backend]:
 @pytest.mark.parametrize("trouble", [name for name in TROUBLES if name != "clings"])
 def test_promise_8_no_plugin_ends_a_command_or_hides_a_store(tmp_path, store, capsys, monkeypatch, trouble) -> None:
     find = wgdisco.plugins.find
-    for calls in (CALLS, CALLS[1:]):
+    for calls in (CALLS, CALLS[1:4]):
         plugin = troubled(trouble, calls)
         monkeypatch.setattr(wgdisco.plugins, "find", lambda name, p=plugin: p if name == "troubled" else find(name))
         options = ["-b", "troubled", "-b", "folder", "-o", f"folder.path={store}", "--deadline", "0.1"]
@@ -565,8 +568,10 @@ async def test_promise_9_a_dump_opens_to_nobody_who_knows_only_public_keys(scene
     """Nor to another peer of the publisher: what the audience `key` reads in the control is what others would lose."""
     dump = await dumped(scene, store, [Scope.PEERS, Scope.NETWORK])
     assert opened(dump, [Audience.key(each.public) for each in (ALICE, BOB, MALLORY)], scene.clock.now) == 0
-    carol = [Audience.peers(MALLORY, BOB.public), Audience.members(ALICE.public.raw), Audience.members(bytes(32))]
-    assert opened(dump, carol, scene.clock.now) == 0
+    public = [each.public.raw for each in (ALICE, BOB, MALLORY)]
+    known = [*public, *(_hash(32, b"wgdisco pair", b"".join(sorted(two))) for two in combinations(public, 2))]
+    guessed = [Audience(scope, secret) for scope in Scope for secret in known]
+    assert opened(dump, [*guessed, Audience.peers(MALLORY, BOB.public)], scene.clock.now) == 0
     assert opened(dump, [Audience.peers(BOB, ALICE.public), Audience.members(NETWORK)], scene.clock.now) >= 6
     for reader in (scene.stranger(Folder(path=store)), scene.node(BOB, Folder(path=store))):
         with pytest.raises(NotFound):
