@@ -37,6 +37,7 @@ from wgdisco.config import Config
 from wgdisco.connect import Attempt, Link
 from wgdisco.device import Peer
 from wgdisco.device.routes import Route
+from wgdisco.discovery import Search, slot_of
 from wgdisco.endpoint import Endpoint
 from wgdisco.errors import NotFound, RecordRefused, UsageError
 from wgdisco.policy import Ground
@@ -209,6 +210,19 @@ async def test_promise_2_only_the_owners_newest_endpoints_reach_the_tunnel(scene
         await until(lambda: tunnel.calls, "nothing was tried")
         await asyncio.sleep(0.1)
     assert tunnel.endpoints == {SECOND[0].endpoint}
+
+
+@pytest.mark.xfail(strict=True, reason="Search.judge lets an equivocation it remembers replace what is newer")
+async def test_promise_2_a_repeated_equivocation_does_not_bring_back_what_is_older(scene) -> None:
+    """Alice's key said two things at one time, then something newer; a store says the second thing again."""
+    two = [here(OPEN).seal(sign(encode(record(NOW - 5000, OPEN, candidates=each)), ALICE)) for each in (FIRST, SECOND)]
+    newest = here(OPEN).seal(sign(encode(record(NOW, OPEN, candidates=THIRD)), ALICE))
+    reader = scene.stranger(shelf())
+    for first, second in (two, two[::-1]):
+        search = Search(reader.places(ALICE.public), scene.node(None, state=first.hex()[:20]).state, scene.clock)
+        for values in ([first], [second], [newest], [second]):
+            search.judge("store", slot_of(here(OPEN)), values)
+        assert list(search.best.record.candidates) == THIRD
 
 
 # ---- 3. a stale record shows as stale
@@ -512,6 +526,22 @@ async def test_promise_8_a_clock_before_1971_is_said_and_over_when_it_is_set(sce
     scene.clock.now = NOW
     await alice.publish(FIRST, alice.readers(Scope.KEY, []))
     assert list((await scene.stranger(good).find(ALICE.public)).record.candidates) == FIRST
+
+
+@pytest.mark.xfail(
+    strict=True, reason="Node.places raises for such a clock, and that ends the search", raises=UsageError
+)
+async def test_promise_8_a_search_begun_before_the_clock_is_set_goes_on(scene) -> None:
+    """As at the boot of a board without a battery."""
+    good = shelf()
+    alice = scene.node(ALICE, good)
+    await alice.publish(FIRST, alice.readers(Scope.KEY, []))
+    scene.clock.now = 86_400_000
+    tending = tender(scene.node(BOB, good), Tunnel(BOB, Peer(ALICE.public), FIRST[0].endpoint))
+    async with running(tending.run()) as task:
+        await asyncio.wait({task}, timeout=1.2)
+        scene.clock.now = NOW
+        await asyncio.wait_for(task, 20)
 
 
 # ---- 9. a full dump of the store tells no address, and links no day to the next
