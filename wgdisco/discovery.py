@@ -153,7 +153,9 @@ class Search:
                 answer.refused[verdict] += 1
                 continue
             answer.accepted = [*answer.accepted, verdict.record.issued][-VERDICTS:]
-            if self.best is None or self._rank(verdict.record) > self._rank(self.best.record) or verdict.equivocation:
+            rank, best = self._rank(verdict.record), None if self.best is None else self._rank(self.best.record)
+            # of two records of one time the reader's rules have let the larger one through
+            if best is None or rank > best or (verdict.equivocation and rank == best):
                 self.best = Finding(verdict.record, backend, place, blob, verdict.equivocation)
                 fresher = True
         return fresher

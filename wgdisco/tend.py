@@ -11,7 +11,7 @@ from wgdisco.checks import Checker, Prober
 from wgdisco.connect import PUNCH_TTLS, UNKNOWN, Attempt, Link, impossible, initiates, order, silence
 from wgdisco.discovery import Finding, Search
 from wgdisco.endpoint import Endpoint
-from wgdisco.errors import WgdiscoError
+from wgdisco.errors import UsageError, WgdiscoError
 from wgdisco.keys import PublicKey
 from wgdisco.node import Node
 from wgdisco.policy import Ground, tryable
@@ -55,6 +55,7 @@ class Tender:
         self.checker, self.issued = checker, issued
         self.looked = asyncio.Event()
         self._answered: set[str] = set()
+        self._told: set[str] = set()
         self.prober: Prober | None = None
         self.node, self.link, self.ground, self.ours, self.say = node, link, ground, ours, say
         self.search: Search | None = None
@@ -81,6 +82,8 @@ class Tender:
         following = asyncio.ensure_future(self._follow())
         try:
             while not await self.link.handshake(1.0):
+                if self.finding is not None:
+                    self._review(self.finding.record)
                 for task in (following, self._attempt):
                     if task is not None and task.done() and not task.cancelled():
                         task.result()
@@ -92,7 +95,14 @@ class Tender:
 
     async def _follow(self) -> None:
         while True:
-            places = self.node.places(self.peer)
+            try:
+                places = self.node.places(self.peer)
+            except UsageError as error:  # a clock before 1971, as after a boot without one
+                if str(error) not in self._told:
+                    self._told.add(str(error))
+                    self.say(str(error))
+                await asyncio.sleep(1.0)
+                continue
             self.search = Search(places, self.node.state, self.node.clock)
             with suppress(TimeoutError):
                 async with asyncio.timeout(REFRESH), aclosing(self.node.follow(places, self._failed)) as changes:
@@ -161,13 +171,17 @@ class Tender:
         ours, our_nat = self.ours()
         verdicts = tryable(record.candidates, self.ground())
         self.skipped = [(each, reason) for each, reason in verdicts if reason is not None]
-        verdict = impossible(our_nat, nat_of(record))
-        if verdict is not None and verdict != self.verdict:
-            self.say(f"this pair can hardly be connected directly: {verdict}")
-        self.verdict = verdict
+        self._review(record)
         own = self.node.private
         first = own is None or initiates(own.public, self.peer, our_nat, nat_of(record))
         return order([each for each, reason in verdicts if reason is None], ours), first
+
+    def _review(self, record: Record) -> None:
+        """Whether this pair can work at all: our own NAT may be known better by now."""
+        verdict = impossible(self.ours()[1], nat_of(record))
+        if verdict is not None and verdict != self.verdict:
+            self.say(f"this pair can hardly be connected directly: {verdict}")
+        self.verdict = verdict
 
     def _describe(self, record: Record, tried: Sequence[Candidate], first: bool) -> None:
         age = (self.node.clock() - record.issued) / 1000

@@ -212,7 +212,6 @@ async def test_promise_2_only_the_owners_newest_endpoints_reach_the_tunnel(scene
     assert tunnel.endpoints == {SECOND[0].endpoint}
 
 
-@pytest.mark.xfail(strict=True, reason="Search.judge lets an equivocation it remembers replace what is newer")
 async def test_promise_2_a_repeated_equivocation_does_not_bring_back_what_is_older(scene) -> None:
     """Alice's key said two things at one time, then something newer; a store says the second thing again."""
     two = [here(OPEN).seal(sign(encode(record(NOW - 5000, OPEN, candidates=each)), ALICE)) for each in (FIRST, SECOND)]
@@ -528,9 +527,6 @@ async def test_promise_8_a_clock_before_1971_is_said_and_over_when_it_is_set(sce
     assert list((await scene.stranger(good).find(ALICE.public)).record.candidates) == FIRST
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Node.places raises for such a clock, and that ends the search", raises=UsageError
-)
 async def test_promise_8_a_search_begun_before_the_clock_is_set_goes_on(scene) -> None:
     """As at the boot of a board without a battery."""
     good = shelf()

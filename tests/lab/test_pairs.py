@@ -53,9 +53,9 @@ class Pair(NamedTuple):
 
 def expected(first: str, second: str) -> bool:
     """Whether two sites can be connected directly."""
-    if (first == "fw6") != (second == "fw6"):
-        return False
     kinds = {first, second}
+    if "fw6" in kinds:
+        return kinds <= {"fw6", "public"}  # the others have no IPv6
     return not kinds & SYMMETRIC or bool(kinds & OPEN)
 
 
