@@ -134,7 +134,8 @@ class Nats(Backend):
 
         async def subscribe() -> list[Subscription]:
             made = [await client.subscribe(f"$KV.{self.bucket}.{text}", cb=heard) for text in places]
-            await client.flush(TIMEOUT)
+            await client.flush(TIMEOUT)  # its ping goes out ahead of what is queued,
+            await client.flush(TIMEOUT)  # so only the second one says that the server has seen it
             return made
 
         try:
