@@ -19,7 +19,7 @@ LAYERS = (
     ("audience", "record", "freshness", "stun"),
     ("backend", "blocking", "bep44"),
     ("device", "sources", "policy", "state", "hookspecs", "backends"),
-    ("checks", "connect", "discovery", "store", "publication", "config", "options", "plugins", "testing"),
+    ("checks", "connect", "discovery", "store", "publication", "config", "options", "plugins", "report", "testing"),
     ("node",),
     ("announce", "tend", "upkeep"),
     ("agent",),
