@@ -17,6 +17,8 @@ from wgdisco.upkeep import repair, tidy
 __all__ = ["Announcer", "hints_of", "remembered"]
 
 MAPPING_LIVES = 20.0  # seconds between two looks: a NAT forgets a mapping 30 s after its last packet
+AT_REST = 300.0  # seconds between two looks where no NAT is in the way: the kernel tells when our addresses change
+SOON = 1.0  # seconds at least between two looks, however often something changes
 FIRST_LOOK = 0.5  # seconds that the first publish waits for a look at the other side
 REPAIR = 300.0  # seconds between two looks at what the stores still have of ours
 RETRY = 5.0  # seconds after a publish that no store took
@@ -51,7 +53,8 @@ class Announcer:
         """`gather` asks every source, thoroughly if told so; done again and again it keeps the NAT's mapping alive.
 
         `checks` says that we answer authenticated checks. The first publish waits a moment for `looked`: who finds the
-        other side first can open its NAT before the other side hears of it.
+        other side first can open its NAT before the other side hears of it. `changed` is called when our candidates
+        have become others.
         """
         self.looked: asyncio.Event | None = None
         self.checks = checks
@@ -61,6 +64,9 @@ class Announcer:
         self.said: tuple[list[Candidate], dict[str, Any]] = ([], {})
         self.publication: Publication | None = None
         self.told = asyncio.Event()
+        self.publishes = self.failures = 0
+        self.changed: Callable[[], None] = lambda: None
+        self._hurry = asyncio.Event()
         self._problems: set[str] = set()
         self._repaired = asyncio.get_running_loop().time()
 
@@ -74,11 +80,29 @@ class Announcer:
         await self.once()
         await self.once(thorough=True)
         while True:
-            stored = self.publication is not None and self.publication.stored
-            await asyncio.sleep(MAPPING_LIVES if stored else RETRY)
-            if stored:
+            start, stored = asyncio.get_running_loop().time(), self.publication is not None and self.publication.stored
+            hurried = await self._wait(self._pause() if stored else RETRY)
+            if stored and not hurried:
                 await self._repair()
             await self.once()
+            await asyncio.sleep(max(0.0, start + SOON - asyncio.get_running_loop().time()))
+
+    def hurry(self) -> None:
+        """Look again now: something about our addresses has changed, or may have."""
+        self._hurry.set()
+
+    def _pause(self) -> float:
+        if self.where.nat.translated is not False:
+            return MAPPING_LIVES
+        return min(AT_REST, self.node.lifetime / 6)
+
+    async def _wait(self, seconds: float) -> bool:
+        """Whether somebody was in a hurry."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), seconds)
+        hurried = self._hurry.is_set()
+        self._hurry.clear()
+        return hurried
 
     async def once(self, *, thorough: bool = False) -> Publication:
         """Gather, and publish if there is something new to say or the record is due."""
@@ -94,8 +118,12 @@ class Announcer:
                 self._problems.add(problem)
                 self.say(problem)
         await self._first_look()
-        self.said = said
+        before, self.said = self.said, said
+        if self.publication is not None and before[0] != said[0]:
+            self.changed()
         self.publication = await self.node.publish(said[0], self.audiences, said[1])
+        self.publishes += 1
+        self.failures += not self.publication.stored
         self._report(self.publication)
         self.told.set()
         await tidy(self.node)
@@ -113,6 +141,12 @@ class Announcer:
         if self.publication is None and self.looked is not None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.looked.wait(), FIRST_LOOK)
+
+    async def leave(self) -> Publication:
+        """Say good-bye: a record without endpoints replaces the last one."""
+        self.said = [], {}
+        self.publication = await self.node.publish([], self.audiences, {})
+        return self.publication
 
     def _hints(self, where: Where) -> dict[str, Any]:
         return hints_of(where) | ({"checks": True} if self.checks else {})

@@ -126,11 +126,17 @@ def _tag(key: bytes, sender: PublicKey, hour: int) -> str:
 
 
 class Prober:
-    """Checks all endpoints of one peer at once; the first that answers is `path`."""
+    """Checks all endpoints of one peer at once; the first that answers is `path`, all that did are in `passed`.
 
-    def __init__(self, checker: Checker, peer: PublicKey) -> None:
-        self.checker, self.peer = checker, peer
+    `told` hears of every check that ended: the endpoint, and the round trip in seconds or None.
+    """
+
+    def __init__(
+        self, checker: Checker, peer: PublicKey, told: Callable[[Endpoint, float | None], None] = lambda *_: None
+    ) -> None:
+        self.checker, self.peer, self.told = checker, peer, told
         self.path: Passed | None = None
+        self.passed: dict[Endpoint, Passed] = {}
         self.found = asyncio.Event()
         self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
 
@@ -154,8 +160,10 @@ class Prober:
         pause = AGAIN
         while self.path is None:
             passed = await self.checker.check(self.peer, endpoint)
-            if passed is not None and self.path is None:
-                self.path = passed
+            self.told(endpoint, None if passed is None else passed.seconds)
+            if passed is not None:
+                self.passed[endpoint] = passed
+                self.path = self.path or passed
                 self.found.set()
                 return
             await asyncio.sleep(pause)

@@ -32,11 +32,12 @@ DEEP_SILENCE = 6.0  # seconds, where the other side's NAT makes that all but hop
 CHECKED = 1.0  # seconds for the checks, before WireGuard tries by itself
 HOLD = 1.0  # seconds for which whoever came later sends nothing that could arrive
 MANY = 20  # tries after which the pauses grow
+LONGEST_PATIENCE = 900.0  # seconds between two tries in the end
 PATIENCE = 1.0  # seconds for one candidate before the next is tried
 PUNCH_TTLS = (2, 3, 4, 5, 6)  # hops, rising: enough to pass our own NATs, too few to arrive and move a mapping there
 FULL_TTL = 64
 PUNCH_PAUSE = 0.25  # seconds between two sweeps; full-TTL punches go at most twice a second
-GLANCE = 0.03  # seconds between two looks at the interface
+GLANCE, LONGEST_GLANCE = 0.03, 1.0  # seconds between two looks at the interface
 ENDPOINT_DEPENDENT = ("address-dependent", "address-and-port-dependent")
 UNKNOWN = ("unknown", "unknown")
 
@@ -98,7 +99,14 @@ class Link:
     behind_nat: bool = True
 
     def __post_init__(self) -> None:
+        self._armed: int | None = None
         self.before = self.read()
+        self.users = self.before.keepalive
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was: `connected` is about handshakes from now on."""
+        self.before = self._noted(self.read())
         self.started = time.time()
         self._received = self.before.rx
 
@@ -122,27 +130,29 @@ class Link:
         return time.time() - self.started
 
     async def handshake(self, seconds: float) -> bool:
-        """Wait up to `seconds` for a handshake."""
-        end = time.monotonic() + seconds
+        """Wait up to `seconds` for a handshake; who waits long looks less often."""
+        start = time.monotonic()
         while not self.connected():
-            if time.monotonic() >= end:
+            waited = time.monotonic() - start
+            if waited >= seconds:
                 return False
-            await asyncio.sleep(GLANCE)
+            await asyncio.sleep(min(max(GLANCE, waited / 20), LONGEST_GLANCE))
         return True
 
     def fire(self, endpoint: Endpoint) -> None:
         """Make WireGuard send a handshake initiation to `endpoint` now; does nothing to a live session."""
-        peer = self.read()
+        peer = self._noted(self.read())
         if is_live(peer, None, time.time()) or self.connected():
             return
         if peer.rx > self._received:
             # the other side's initiation has come in and is being answered: a restart would throw that session away
             self._received = peer.rx
             return
-        keepalive = self.before.keepalive or KEEPALIVE
+        keepalive = self.users or KEEPALIVE
         where = f"peer {self.key.short} endpoint {endpoint.short} persistent-keepalive {keepalive}"
         again = "" if peer.endpoint is None else " (removed and added again, as it was)"
         self.echo(f"wg set {self.device.name} {where}{again}")
+        self._armed = keepalive
         if peer.endpoint is None:
             # a keepalive that goes from 0 to n sends at once, as long as nothing is being tried elsewhere
             rearm = [Change(self.key, keepalive=0)] if peer.keepalive else []
@@ -163,16 +173,42 @@ class Link:
 
         A keepalive that is armed anew is sent at once, which confirms the session to a responder that missed the first.
         """
-        wanted = self.before.keepalive or (KEEPALIVE if self.behind_nat else 0)
-        self.echo(f"wg set {self.device.name} peer {self.key.short} persistent-keepalive {wanted}")
-        self.device.update([Change(self.key, keepalive=value) for value in ((0, wanted) if wanted else (0,))])
+        self._noted(self.read())
+        self.echo(f"wg set {self.device.name} peer {self.key.short} persistent-keepalive {self._wanted}")
+        self.device.update([Change(self.key, keepalive=value) for value in self._rearmed()])
+        self._armed = self._wanted
+
+    def move(self, endpoint: Endpoint) -> None:
+        """Of a live session: send to `endpoint` from now on, and something at once, so that the other side follows."""
+        self._noted(self.read())
+        self.echo(f"wg set {self.device.name} peer {self.key.short} endpoint {endpoint.short}")
+        off, *on = self._rearmed(always=True)
+        self.device.update([Change(self.key, endpoint, off), *(Change(self.key, keepalive=value) for value in on)])
+        self._armed = self._wanted
 
     def restore(self) -> None:
         """Without a handshake: put back the keepalive, and the endpoint if there was one."""
-        peer = self.read()
-        if (peer.endpoint, peer.keepalive) != (self.before.endpoint, self.before.keepalive):
+        peer = self._noted(self.read())
+        if (peer.endpoint, peer.keepalive) != (self.before.endpoint, self.users):
             self.echo(f"wg set {self.device.name} peer {self.key.short} (endpoint and keepalive as before)")
-            self.device.update([Change(self.key, self.before.endpoint, self.before.keepalive)])
+            self.device.update([Change(self.key, self.before.endpoint, self.users)])
+        self._armed = None
+
+    @property
+    def _wanted(self) -> int:
+        return self.users or (KEEPALIVE if self.behind_nat else 0)
+
+    def _rearmed(self, *, always: bool = False) -> list[int]:
+        """The values of the keepalive, one after the other, that end at the wanted one; 0 to n sends at once."""
+        if self._wanted:
+            return [0, self._wanted]
+        return [0, KEEPALIVE, 0] if always else [0]
+
+    def _noted(self, peer: Peer) -> Peer:
+        """Whatever keepalive is set and is not ours is the user's, and the one to put back."""
+        if peer.keepalive != self._armed:
+            self.users, self._armed = peer.keepalive, None
+        return peer
 
 
 class Attempt:
@@ -181,7 +217,7 @@ class Attempt:
     def __init__(
         self,
         link: Link,
-        candidates: Sequence[Candidate],
+        candidates: Sequence[Endpoint],
         *,
         initiate: bool,
         silence: float = SILENCE,
@@ -194,7 +230,7 @@ class Attempt:
         says that the other side published before us: what arrives from us before it has sent something itself could
         move its NAT's mapping, so for a while we send only what cannot arrive.
         """
-        self.link, self.candidates, self.initiate = link, [each.endpoint for each in candidates], initiate
+        self.link, self.candidates, self.initiate = link, list(candidates), initiate
         self.silence, self.prober, self.later = silence, prober, later
         self.fired = 0
 
@@ -241,7 +277,7 @@ class Attempt:
             if not self._order() and await self.link.handshake(PATIENCE):
                 return
             if self.fired > MANY:
-                patience = min(patience * 1.5, 60.0)
+                patience = min(patience * 1.5, LONGEST_PATIENCE)
 
     def _order(self) -> list[Endpoint]:
         """A path that answered a check alone; else every candidate."""

@@ -24,7 +24,6 @@ from wgdisco.store import Store
 __all__ = ["Node", "Publication", "now_ms", "open_node"]
 
 MOST_PEERS = 100  # of the `peers` audience: one record for each
-HURRY, GENTLE = 30, 8
 SLOW_LIFETIME = 21600  # seconds, where a store limits writes
 
 
@@ -210,12 +209,6 @@ class Node:
     def remember(self, finding: Finding) -> None:
         """Keep a finding as the last good record of its subject."""
         self.state.keep_good(finding.record.subject, finding.blob, finding.place, finding.backend, self.clock())
-
-    def hurry(self) -> None:
-        """Let stores that cannot push be asked thirty times as often as they are at rest, while a peer is wanted."""
-        for store in self.stores:
-            backend = store.backend
-            backend.poll = max(1.0, backend.poll / (GENTLE if backend.slow_writes else HURRY))  # type: ignore[misc]
 
     async def follow(
         self, places: Sequence[Place], failed: Callable[[str, WgdiscoError], None]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from wgdisco.device.port import Port
     from wgdisco.keys import PrivateKey, PublicKey
     from wgdisco.node import Node
-    from wgdisco.sources import Source
+    from wgdisco.sources import Source, Where
 
 __all__ = [
     "Setting",
@@ -27,6 +28,7 @@ __all__ = [
     "add_secret",
     "add_whereabouts",
     "audiences",
+    "gathering",
     "note",
     "open_port",
     "scope_of",
@@ -101,7 +103,16 @@ def add_whereabouts(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-e", "--endpoint", action="append", default=[], metavar="ADDRESS:PORT", help="say this instead of finding out"
     )
-    group.add_argument("--stun", action="append", default=[], metavar="HOST:PORT", help="STUN servers to ask instead")
+    group.add_argument(
+        "--stun", action="append", default=[], metavar="HOST:PORT", help="STUN servers to ask instead; `none` asks none"
+    )
+    group.add_argument(
+        "--observer",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="DHT nodes to ask where no STUN server answers (default: those of backend dht, if it is used)",
+    )
     group.add_argument(
         "--expose-hosts", action="store_true", help="with --to key: also the addresses inside our own network"
     )
@@ -261,7 +272,6 @@ def sources(here: Setting, port: Port | None) -> list[Source]:
     from wgdisco.endpoint import Endpoint
     from wgdisco.sources.interface import InterfaceSource
     from wgdisco.sources.static import StaticSource
-    from wgdisco.sources.stun import DEFAULT_STUN_SERVERS, StunSource
 
     if given := here.given():
         return [StaticSource([Endpoint.parse(text) for text in given])]
@@ -269,5 +279,63 @@ def sources(here: Setting, port: Port | None) -> list[Source]:
     allowed = [network for peer in interface.peers.values() for network in peer.allowed_ips]
     found: list[Source] = [InterfaceSource(interface.listen_port, interface.fwmark, allowed)]
     if port is not None:
-        found.append(StunSource(port, here.options.stun or here.config.stun or DEFAULT_STUN_SERVERS))
+        found += _outside(here, port)
     return found
+
+
+def _outside(here: Setting, port: Port) -> list[Source]:
+    """Who sees us from outside: STUN servers, and DHT nodes where none of those answers."""
+    from wgdisco.sources.otherwise import Otherwise
+    from wgdisco.sources.stun import DEFAULT_STUN_SERVERS, StunSource
+
+    servers = here.options.stun or here.config.stun
+    if servers is None:
+        servers = DEFAULT_STUN_SERVERS
+    stun = StunSource(port, servers) if servers and servers != ["none"] else None
+    observed = _observed(here, port)
+    if stun is None or observed is None:
+        return [each for each in (stun, observed) if each is not None]
+    return [Otherwise(stun, observed)]
+
+
+def _observed(here: Setting, port: Port) -> Source | None:
+    """The DHT nodes that were named, or those of the backend dht; None where neither is used."""
+    from wgdisco.config import combine
+    from wgdisco.plugins import build
+    from wgdisco.state import folder_for
+
+    options = here.options
+    names = options.observer or here.config.observers
+    if names is not None:
+        return _named(names, port) if names else None
+    tables = combine(here.config, getattr(options, "backend", ()), getattr(options, "option", ())).backends
+    if "dht" not in tables:
+        return None
+    from wgdisco.backends.dht import DHT
+    from wgdisco.sources.observed import ObservedSource
+
+    dht = build("dht", tables["dht"], folder_for(os.environ, os.getuid()) / "cache" / "dht")
+    return ObservedSource(port, dht.known) if isinstance(dht, DHT) else None
+
+
+def _named(names: Sequence[str], port: Port) -> Source:
+    from wgdisco.bep44.known import known
+    from wgdisco.bep44.resolve import split
+    from wgdisco.sources.observed import ObservedSource
+
+    for name in names:
+        split(name)
+    return ObservedSource(port, lambda: known(names))
+
+
+def gathering(quick: Sequence[Source]) -> Callable[[bool], Awaitable[Where]]:
+    """What asks these sources: quickly, or thoroughly with the NAT tests that take seconds."""
+    from wgdisco.cli.endpoints import THOROUGH, thorough
+    from wgdisco.sources import gather
+
+    slow = [thorough(source) for source in quick]
+
+    def look(slowly: bool) -> Awaitable[Where]:
+        return gather(slow, THOROUGH) if slowly else gather(quick)
+
+    return look

@@ -1,0 +1,131 @@
+"""Leave a live session alone, and move its endpoint only from a path that is dead to one that works.
+
+A live session is never written blindly. When something suggests that its path is dead (a record that names other
+endpoints, our own address changed, nothing comes back), checks decide: its endpoint is moved when the present one does
+not answer and another one does. A peer that answers no checks is moved only when nothing has come back for 15 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from wgdisco.checks import Prober
+from wgdisco.connect import GLANCE, Link
+from wgdisco.discovery import Finding
+from wgdisco.endpoint import Endpoint
+from wgdisco.outlook import Outlook
+from wgdisco.pulse import Pulse
+
+__all__ = ["LOOK", "Guard"]
+
+LOOK = 1.0  # seconds between two looks at a session that lives
+STALL = 3.0  # seconds without an answer before the path is checked
+BLIND = 15.0  # seconds without an answer before another candidate is used unchecked (WireGuard itself tries anew then)
+AGAIN = 10.0  # seconds between two checks of a path for the same reason
+WITHIN = 1.0  # seconds for the present path to answer, when what comes in is no sign of its death
+HYSTERESIS = 0.2  # seconds more that the present path gets when another one answered first
+SEARCH = 20.0  # seconds for another path to answer
+
+
+class Guard:
+    """Watches one live session; `moves` counts how often its endpoint was replaced."""
+
+    def __init__(self, link: Link, outlook: Outlook, pulse: Pulse, say: Callable[[str], None]) -> None:
+        self.link, self.outlook, self.pulse, self.say = link, outlook, pulse, say
+        self.moves = 0
+        self.examined: Finding | None = None
+        self._next = 0.0
+
+    async def run(self) -> None:
+        """Return when the session has ended."""
+        judged: Finding | None = None
+        while self._look():
+            if self.outlook.latest is not judged:
+                judged = self.outlook.latest
+                self._candidates()
+            if self._suspect():
+                await self._examine()
+            await self.outlook.wait(LOOK)
+
+    def _look(self) -> bool:
+        """One look at the interface: whether the session lives."""
+        self.pulse.see(self.link.read(), time.time())
+        return self.pulse.live
+
+    def _candidates(self) -> list[Endpoint]:
+        return self.outlook.judge(self.outlook.latest.record) if self.outlook.latest is not None else []
+
+    def _suspect(self) -> bool:
+        """Whether there is a reason to check the path that is used."""
+        endpoint, news = self.link.read().endpoint, self.outlook.latest is not self.examined
+        if news and self.outlook.names(endpoint):
+            self.examined, news = self.outlook.latest, False
+        elsewhere = self.outlook.heard is not None and self.outlook.heard != endpoint
+        stalled = self.pulse.unanswered(time.time()) >= STALL
+        return self.outlook.moved or ((news or stalled or elsewhere) and time.monotonic() >= self._next)
+
+    async def _examine(self) -> None:
+        """Find out whether the present path is alive; when it is not and another one is, move there."""
+        moved, self.outlook.moved = self.outlook.moved, False
+        peer, finding = self.link.read(), self.outlook.latest
+        self.link.behind_nat = self.outlook.ours.behind_nat()
+        self._next = time.monotonic() + AGAIN
+        if peer.endpoint is None:
+            return
+        if moved:
+            self.link.move(peer.endpoint)  # whoever can be reached from our new address learns it from this
+        if not self.outlook.answers_checks:
+            self._blindly(peer.endpoint)
+            return
+        path = await self._path(peer.endpoint, peer.rx)
+        if self.outlook.latest is finding:
+            self.examined = finding
+        else:
+            self._next = 0.0  # something newer came meanwhile
+        if path == peer.endpoint and moved:
+            self.link.move(path)
+        elif path is not None and path not in (peer.endpoint, self.link.read().endpoint):
+            self._move(path, f"its endpoint {peer.endpoint.short} no longer answers; {path.short} does")
+
+    async def _path(self, present: Endpoint, received: int) -> Endpoint | None:
+        """The endpoint that answers checks, the present one before any other; None when nothing should be changed."""
+        heard, self.outlook.heard = self.outlook.heard, None
+        finding, start, prober = self.outlook.latest, time.monotonic(), self.outlook.prober()
+        assert prober is not None  # the peer answers checks
+        try:
+            prober.add([present, *([heard] if heard is not None else []), *self._candidates()])
+            while prober.path is None:
+                await prober.within(GLANCE)
+                stale = self.outlook.latest is not finding or self.outlook.moved
+                if stale or not self._look() or self._came(received) or time.monotonic() - start > SEARCH:
+                    return None
+            if prober.path.endpoint != present:
+                await asyncio.sleep(HYSTERESIS)
+            return present if self._alive(prober, present, received) else prober.path.endpoint
+        finally:
+            await self.outlook.close()
+
+    def _came(self, received: int) -> bool:
+        """Whether something has come in since; a restarted peer counts from 0."""
+        return self.link.read().rx > received
+
+    def _alive(self, prober: Prober, present: Endpoint, received: int) -> bool:
+        return present in prober.passed or self._came(received)
+
+    def _blindly(self, present: Endpoint) -> None:
+        """Nobody answers checks there: go to the record's first endpoint if nothing has come back for long."""
+        candidates = self._candidates()
+        if not candidates or self.outlook.names(present):
+            self.examined = self.outlook.latest
+        elif self.pulse.unanswered(time.time()) >= BLIND:
+            self.examined = self.outlook.latest
+            self._move(candidates[0], f"nothing has come back from {present.short} for {BLIND:.0f} s")
+        else:
+            self._next = time.monotonic() + LOOK
+
+    def _move(self, endpoint: Endpoint, why: str) -> None:
+        self.moves += 1
+        self.say(f"{why}: moved to {endpoint.short}")
+        self.link.move(endpoint)

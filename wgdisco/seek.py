@@ -1,0 +1,167 @@
+"""Follow the records of many peers in every store at once, and ask more often for those that are missing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import aclosing, suppress
+
+from wgdisco.backend import Slot
+from wgdisco.discovery import Finding, Search
+from wgdisco.errors import UsageError, WgdiscoError
+from wgdisco.keys import PublicKey
+from wgdisco.node import Node
+from wgdisco.store import Store
+
+__all__ = ["Seeker"]
+
+REFRESH = 600.0  # seconds after which the places are computed again, since periods pass
+HURRY, GENTLE = 30, 8  # times as often as at rest, for stores in general and for those that limit what we may do
+EAGER = 60.0  # seconds for which a missing peer is asked for that often; then less and less
+HUNTED = 16  # missing peers that are asked for at one time, those that went missing last first
+AT_ONCE = 200  # peers whose places are computed before the loop gets a turn
+
+
+class Seeker:
+    """Tells the freshest record of each peer as it comes, through `found(peer, finding)`.
+
+    `looked` is set when every store has answered or failed once. Stores are followed; while a peer is `missing` they
+    are also asked, thirty times as often as they are polled at rest, for `eager` seconds, then less and less.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        peers: Iterable[PublicKey],
+        found: Callable[[PublicKey, Finding], None],
+        say: Callable[[str], None],
+        eager: float = EAGER,
+    ) -> None:
+        self.node, self.found, self.say, self.eager = node, found, say, eager
+        self.searches: dict[PublicKey, Search | None] = dict.fromkeys(peers)
+        self.errors: dict[str, WgdiscoError] = {}
+        self.looked = asyncio.Event()
+        self.records = 0
+        self.refused: Counter[str] = Counter()
+        self._slots: dict[bytes, tuple[PublicKey, Slot]] = {}
+        self._answered: set[str] = set()
+        self._missing: dict[PublicKey, float] = {}
+        self._hunger = {store.name: asyncio.Event() for store in node.stores}
+        self._round: asyncio.Timeout | None = None
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        hunts = [asyncio.ensure_future(self._hunt(store)) for store in self.node.stores]
+        following = asyncio.ensure_future(self._follow())
+        try:
+            done, _ = await asyncio.wait({*hunts, following}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (*hunts, following):
+                task.cancel()
+            await asyncio.gather(*hunts, following, return_exceptions=True)
+
+    def miss(self, peer: PublicKey) -> None:
+        """A wanted peer has gone: ask for it often from now on."""
+        self._missing[peer] = time.monotonic()
+        for hunger in self._hunger.values():
+            hunger.set()
+
+    def have(self, peer: PublicKey) -> None:
+        """A peer is there: following is enough."""
+        self._missing.pop(peer, None)
+
+    def again(self) -> None:
+        """Start to follow anew, as after a sleep that no connection survived; all that is missing is asked for."""
+        if self._round is not None and self._answered:
+            with suppress(RuntimeError):  # it is just ending by itself
+                self._round.reschedule(asyncio.get_running_loop().time())
+        for peer in list(self._missing):
+            self.miss(peer)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self._place()
+            except UsageError as error:  # a clock before 1971, as after a boot without one
+                self._failed("clock", error)
+                await asyncio.sleep(1.0)
+                continue
+            self.errors.pop("clock", None)
+            places = [place for search in self.searches.values() if search for place in search.places.values()]
+            with suppress(TimeoutError):
+                async with (
+                    asyncio.timeout(REFRESH) as self._round,
+                    aclosing(self.node.follow(places, self._failed)) as changes,
+                ):
+                    async for backend, slot, values in changes:
+                        self.errors.pop(backend, None)
+                        self._judge(backend, slot, values)
+                        self._looked(backend)
+
+    async def _place(self) -> None:
+        """Where every peer's records may lie now; what was found and refused stays known."""
+        slots: dict[bytes, tuple[PublicKey, Slot]] = {}
+        for count, peer in enumerate(self.searches):
+            search, places = self.searches[peer], self.node.places(peer)
+            if search is None or search.places.keys() != {place.id for place in places}:
+                fresh = Search(places, self.node.state, self.node.clock)
+                if search is not None:
+                    fresh.best, fresh.answers = search.best, search.answers
+                self.searches[peer] = search = fresh
+            slots |= {slot.id: (peer, slot) for slot in search.slots}
+            if count % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        self._slots = slots
+
+    async def _hunt(self, store: Store) -> None:
+        """Ask one store for the missing peers, again and again, at its pace."""
+        rest = store.backend.poll
+        quick = max(1.0, rest / (GENTLE if store.backend.slow_writes else HURRY))
+        hunger = self._hunger[store.name]
+        while True:
+            await hunger.wait()
+            hunger.clear()
+            pause, start = quick, time.monotonic()
+            while self._missing and pause <= rest and not hunger.is_set():
+                await asyncio.sleep(pause)
+                if not store.rests:
+                    await self._ask(store)
+                if time.monotonic() - start > self.eager:
+                    pause *= 2
+
+    async def _ask(self, store: Store) -> None:
+        latest = sorted(self._missing, key=lambda peer: self._missing[peer])[-HUNTED:]
+        slots = [slot for peer in latest if (search := self.searches.get(peer)) for slot in search.slots]
+        try:
+            async with aclosing(store.fetch(slots)) as answers:
+                async for slot, values in answers:
+                    self._judge(store.name, slot, values)
+        except WgdiscoError as error:
+            self._failed(store.name, error)
+
+    def _judge(self, backend: str, slot: Slot, values: list[bytes]) -> None:
+        peer, _ = self._slots.get(slot.id, (None, slot))
+        search = self.searches.get(peer) if peer is not None else None
+        if peer is None or search is None:
+            return
+        before = sum(search.answers[backend].refused.values()) if backend in search.answers else 0
+        fresher = search.judge(backend, slot, values)
+        self.refused[backend] += sum(search.answers[backend].refused.values()) - before
+        if fresher and search.best is not None:
+            self.records += 1
+            self.found(peer, search.best)
+
+    def _looked(self, backend: str) -> None:
+        self._answered.add(backend)
+        if len(self._answered) >= len(self.node.stores):
+            self.looked.set()
+
+    def _failed(self, backend: str, error: WgdiscoError) -> None:
+        self._looked(backend)
+        if backend not in self.errors:
+            self.say(f"{error} (trying again)")
+        self.errors[backend] = error

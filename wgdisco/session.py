@@ -1,0 +1,115 @@
+"""Everything that goes on for one reading of the interface: announce ourselves, seek its peers, tend each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from wgdisco.announce import Announcer, hints_of
+from wgdisco.audience import Audience
+from wgdisco.checks import Checker
+from wgdisco.connect import UNKNOWN, Link
+from wgdisco.device import Device, Interface
+from wgdisco.device.port import Port
+from wgdisco.device.routes import Routes
+from wgdisco.discovery import Finding
+from wgdisco.endpoint import Endpoint
+from wgdisco.fleet import Fleet
+from wgdisco.keys import PublicKey
+from wgdisco.node import Node
+from wgdisco.outlook import Ours
+from wgdisco.policy import Ground
+from wgdisco.seek import EAGER, Seeker
+from wgdisco.sources import Where
+from wgdisco.tend import Tender
+
+__all__ = ["WANTED", "Session"]
+
+WANTED = 500
+"""Up to so many peers all are wanted: connected, and kept so. Beyond, their endpoints are kept fresh (fleet.py)."""
+
+
+class Session:
+    """One node at work on one interface; its parts are run by the caller: `announcer`, `seeker`, `tenders`, `fleet`.
+
+    `say(text, peer)` hears what is done, `echo` what is changed at the interface. It ends when its parts are no longer
+    run; a change of key, port, firewall mark or peers needs another one.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        device: Device,
+        interface: Interface,
+        port: Port | None,
+        gather: Callable[[bool], Awaitable[Where]],
+        audiences: Sequence[Audience],
+        say: Callable[[str, PublicKey | None], None],
+        echo: Callable[[str], None],
+        *,
+        peers: Iterable[PublicKey] | None = None,
+        expose_hosts: bool = False,
+        eager: float = EAGER,
+    ) -> None:
+        """`gather` asks the sources, thoroughly if told so; `peers` are those to seek, all of them by default.
+
+        Without a `port` no checks are made and nothing is punched.
+        """
+        self.node, self.device, self.interface, self.port, self.say = node, device, interface, port, say
+        self.peers = list(interface.peers if peers is None else peers)
+        self.announcer = Announcer(
+            node, gather, audiences, lambda text: say(text, None), expose_hosts=expose_hosts, checks=port is not None
+        )
+        self.seeker = Seeker(node, self.peers, self._found, lambda text: say(text, None), eager)
+        self.announcer.looked, self.announcer.changed = self.seeker.looked, self.moved
+        self._routes = Routes()
+        self._allowed = [network for each in interface.peers.values() for network in each.allowed_ips]
+        assert node.private is not None  # the interface's own
+        checker = Checker(port, node.private, self.peers, self._heard) if port is not None else None
+        ours = self._ours()
+        self.tenders: dict[PublicKey, Tender] = {}
+        self.fleet = Fleet(device, node, ours) if len(self.peers) > WANTED else None
+        if self.fleet is None:
+            self.tenders = {peer: self._tender(peer, ours, checker, echo) for peer in self.peers}
+
+    def moved(self) -> None:
+        """Our own addresses changed, or the host slept."""
+        for tender in self.tenders.values():
+            tender.outlook.move()
+
+    def close(self) -> None:
+        """Let go of the netlink socket."""
+        self._routes.close()
+
+    def _ours(self) -> Ours:
+        announcer = self.announcer
+        return Ours(
+            ground=self._ground,
+            candidates=lambda: announcer.candidates,
+            nat=lambda: hints_of(announcer.where).get("nat", UNKNOWN),
+            issued=lambda: announcer.issued,
+            behind_nat=lambda: announcer.where.nat.translated is not False,
+            ready=announcer.told,
+        )
+
+    def _ground(self) -> Ground:
+        own = [each.endpoint for each in self.announcer.candidates]
+        mark = self.interface.fwmark
+        return Ground(lambda address: self._routes.lookup(address, mark), own, self._allowed)
+
+    def _tender(self, peer: PublicKey, ours: Ours, checker: Checker | None, echo: Callable[[str], None]) -> Tender:
+        link = Link(self.device, self.port, peer, echo)
+
+        def missing(gone: bool) -> None:
+            (self.seeker.miss if gone else self.seeker.have)(peer)
+
+        return Tender(self.node, link, ours, lambda text: self.say(text, peer), checker, missing)
+
+    def _found(self, peer: PublicKey, finding: Finding) -> None:
+        if self.fleet is not None:
+            self.fleet.take(peer, finding)
+        else:
+            self.tenders[peer].outlook.take(finding)
+
+    def _heard(self, peer: PublicKey, endpoint: Endpoint) -> None:
+        if peer in self.tenders:
+            self.tenders[peer].outlook.hear(endpoint)
