@@ -46,15 +46,17 @@ class Config(Struct, frozen=True):
     """What a configuration file may say; each attribute is a key of it.
 
     `to` is who may read, `networks` references to network secrets (the first is published with, all are read),
-    `lifetime` seconds of a record, `endpoints` what to publish instead of finding out, `stun` the servers to ask,
-    `expose_hosts` whether the audience `key` learns addresses inside our network, `backends` a table for each store.
+    `lifetime` seconds of a record, `endpoints` what to publish instead of finding out, `stun` the servers to ask
+    (empty: none), `observers` the DHT nodes to ask where no STUN server answers (empty: none), `expose_hosts` whether
+    the audience `key` learns addresses inside our network, `backends` a table for each store.
     """
 
     to: Literal["peers", "network", "key"] | None = None
     networks: tuple[Any, ...] = ()
     lifetime: Annotated[int, Meta(ge=60, le=86400)] = 3600
     endpoints: tuple[str, ...] = ()
-    stun: tuple[str, ...] = ()
+    stun: tuple[str, ...] | None = None
+    observers: tuple[str, ...] | None = None
     expose_hosts: bool = False
     backends: dict[str, dict[str, Any]] = {}
 
@@ -142,6 +144,11 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
 
         for each in converted:
             split(each)
+    if key == "observers" and converted:
+        from wgdisco.bep44.resolve import split as split_node
+
+        for each in converted:
+            split_node(each)
     return converted
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 
+from wgdisco.bep44.known import known
 from wgdisco.device.port import WireGuardPort
 from wgdisco.device.routes import Route, Routes
 from wgdisco.endpoint import Endpoint
@@ -13,10 +14,11 @@ from wgdisco.policy import Ground, tryable
 from wgdisco.record import Candidate, Kind
 from wgdisco.sources import Where
 from wgdisco.sources.interface import InterfaceSource
+from wgdisco.sources.observed import ObservedSource
 from wgdisco.sources.stun import StunSource
 from wgdisco.stun import Message
 
-__all__ = ["addresses", "ask_often", "punch", "route", "stun", "verdicts"]
+__all__ = ["addresses", "ask_often", "observed", "observed_often", "punch", "route", "stun", "verdicts"]
 
 
 async def stun(
@@ -25,6 +27,19 @@ async def stun(
     """What STUN servers say, asked from WireGuard's port."""
     async with WireGuardPort(port, fwmark=fwmark) as opened:
         return await StunSource(opened, servers, behaviour).find(deadline)
+
+
+async def observed(nodes: Sequence[str], deadline: float = 8.0) -> Where:
+    """What nodes of the DHT say, asked from WireGuard's port."""
+    async with WireGuardPort(51820) as opened:
+        return await ObservedSource(opened, lambda: known(nodes)).find(deadline)
+
+
+async def observed_often(nodes: Sequence[str], times: int) -> int:
+    """How often, one time after the other, the nodes said where we are."""
+    async with WireGuardPort(51820) as opened:
+        source = ObservedSource(opened, lambda: known(nodes))
+        return sum([len((await source.find(8)).found) for _ in range(times)])
 
 
 async def ask_often(server: str, times: int) -> int:

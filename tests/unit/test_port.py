@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from ipaddress import ip_address
 
 import pytest
@@ -400,6 +401,104 @@ async def test_a_flood_is_read_in_portions_with_a_rest_between(port, pause, monk
     for _ in range(20):
         await asyncio.sleep(0)
     assert len(turns) == (AT_ONCE if pause == 3600 else 2 * AT_ONCE + 1)
+
+
+class Echo(asyncio.DatagramProtocol):
+    """A node that sends back what it gets, except the first `lose` datagrams; `got` are all of them."""
+
+    def __init__(self, lose=0):
+        self.lose, self.got = lose, []
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, data, address):
+        self.got.append(data)
+        if len(self.got) > self.lose:
+            self.transport.sendto(data, address)
+
+
+@asynccontextmanager
+async def echo(address="127.0.0.1", lose=0):
+    """An echoing node and where it is."""
+    loop = asyncio.get_running_loop()
+    transport, node = await loop.create_datagram_endpoint(lambda: Echo(lose), (address, 0))
+    yield node, Endpoint(ip_address(address), transport.get_extra_info("sockname")[1])
+    transport.close()
+
+
+def same(data):
+    """What reads one answer and no other."""
+    return lambda heard: heard if heard == data else None
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_a_node_is_asked_again_until_it_answers(port, address):
+    async with echo(address, lose=2) as (node, where):
+        assert await port.ask(b"d1:xe", where, same(b"d1:xe"), waits=FAST) == b"d1:xe"
+        assert node.got == [b"d1:xe"] * 3
+
+
+async def test_an_answer_that_cannot_be_read_does_not_count(port):
+    async with echo() as (node, where):
+        with pytest.raises(TimeoutError, match=f"no answer from {where} within 0.35 s"):
+            await port.ask(b"d1:xe", where, same(b"d1:ye"), waits=FAST)
+    assert (len(node.got), port.ignored) == (3, 3)
+
+
+async def test_questions_to_one_node_do_not_mix(port):
+    async with echo() as (_, where):
+        texts = [b"d1:%de" % number for number in range(9)]
+        assert await asyncio.gather(*(port.ask(text, where, same(text)) for text in texts)) == texts
+
+
+async def test_a_dictionary_from_elsewhere_is_not_even_read(port):
+    read = []
+    async with echo(lose=9) as (node, where):
+        asking = asyncio.ensure_future(port.ask(b"d1:xe", where, read.append, waits=LONG))
+        await until(lambda: node.got)
+        with Owner() as other:
+            other.send(b"d1:xe", Endpoint(ip_address("127.0.0.1"), port.port))
+            await until(lambda: port.ignored)
+        asking.cancel()
+    assert read == []
+
+
+async def test_a_closed_port_ends_its_questions(port):
+    async with echo(lose=9) as (node, where):
+        waiting = asyncio.ensure_future(port.ask(b"d1:xe", where, same(b""), waits=LONG))
+        await until(lambda: node.got)
+        port._close()
+        with pytest.raises(ConnectionAbortedError, match=r"closed before 127\.0\.0\.1:\d+ answered"):
+            await waiting
+
+
+@needs_raw
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_dictionaries_for_wireguards_port_reach_us_only_while_somebody_asks(address):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with Owner(family, address) as owner, Owner(family, address) as peer:
+        async with WireGuardPort(owner.port) as port, UDPPort(0) as asking, echo(address, lose=9) as (node, where):
+            port.on_request = lambda message, arrival: port.send(
+                encode(message.answer(Type.SUCCESS, {})), arrival.source, source=arrival.local
+            )
+
+            async def seen(*datagrams):
+                before = port.ignored
+                for datagram in datagrams:
+                    peer.send(datagram, owner.endpoint)
+                await asking.transact(Message(), owner.endpoint)  # by then the port has seen the rest
+                return port.ignored - before
+
+            # WireGuard's four messages, something like STUN's cookie, and dictionaries
+            others = [*(bytes([kind, 0, 0, 0]) + bytes(60) for kind in (1, 2, 3, 4)), b"e1:xd", b"", b"d"]
+            assert await seen(*others, b"d1:xe") == 0
+            waiting = asyncio.ensure_future(port.ask(b"d1:xe", where, same(b""), waits=LONG))
+            await until(lambda: node.got)
+            assert await seen(*others, b"d1:xe") == 2  # two begin with a d
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            assert await seen(*others, b"d1:xe") == 0
 
 
 def test_a_checksum_of_zero_is_sent_as_all_ones():

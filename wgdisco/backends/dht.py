@@ -13,10 +13,12 @@ from typing import ClassVar, TypeVar
 from wgdisco.backend import Backend, Slot
 from wgdisco.bep44 import Item, NoAnswer, Node, Stored
 from wgdisco.bep44.entry import Entry, enter
+from wgdisco.bep44.known import known
 from wgdisco.bep44.krpc import Code
 from wgdisco.bep44.memory import Memory
 from wgdisco.bep44.node import ANYWHERE
 from wgdisco.bep44.resolve import split
+from wgdisco.endpoint import Endpoint
 from wgdisco.errors import StoreError
 from wgdisco.hookspecs import hookimpl
 
@@ -86,6 +88,10 @@ class DHT(Backend):
         items = await self._inside(lambda: self._find(slot))
         values = [item.value for item in sorted(items, key=lambda item: -item.seq)]
         return [value for value in values if value is not None][:VALUES]
+
+    async def known(self) -> list[Endpoint]:
+        """Nodes that may answer, the best first, without entering the network; takes at most a second."""
+        return await known(self.bootstrap, Memory.load(self._file).endpoints)
 
     async def _find(self, slot: Slot) -> list[Item]:
         """The items of a lookup, which slow nodes do not hold up for long once one was found."""

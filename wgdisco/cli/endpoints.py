@@ -48,9 +48,12 @@ async def _find(here: Setting) -> Where:
 
 
 def thorough(source: Source) -> Source:
-    """A STUN source that also does RFC 5780's tests."""
+    """A STUN source that also does RFC 5780's tests, which take longer."""
+    from wgdisco.sources.otherwise import Otherwise
     from wgdisco.sources.stun import StunSource
 
+    if isinstance(source, Otherwise):
+        return replace(source, first=thorough(source.first), patience=THOROUGH / 2)
     return replace(source, behaviour=True) if isinstance(source, StunSource) else source
 
 

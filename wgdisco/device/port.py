@@ -4,6 +4,7 @@
 async with WireGuardPort(51820, fwmark=0) as port:
     answer = await port.transact(Message(), server)     # a binding request, retransmitted (RFC 8489 section 6.2.1)
     port.send(payload, endpoint, ttl=3)
+    seen = await port.ask(ping, node, read)             # a node of the DHT, whose datagrams are bencoded dictionaries
 ```
 """
 
@@ -15,12 +16,12 @@ import socket
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
-from typing import Self
+from typing import Self, TypeVar
 
 from wgdisco.device.family import FAMILIES, Family, mark
-from wgdisco.device.raw import open_raw, udp_frame, unframe
+from wgdisco.device.raw import DICTIONARY, admit, open_raw, udp_frame, unframe
 from wgdisco.device.routes import Routes
-from wgdisco.device.transactions import WAITS, Arrival, Expected, Refused, Transactions
+from wgdisco.device.transactions import WAITS, Arrival, Expected, Questions, Refused, Transactions
 from wgdisco.endpoint import Address, Endpoint
 from wgdisco.errors import AccessError
 from wgdisco.stun import Message, StunError, Type, decode, encode
@@ -30,6 +31,8 @@ __all__ = ["WAITS", "Arrival", "Port", "Refused", "UDPPort", "WireGuardPort"]
 LONGEST = 2048  # bytes of a datagram that are read; STUN messages are far shorter
 AT_ONCE = 64  # datagrams read before the loop gets a turn
 PAUSE = 0.01  # seconds of rest after that many: a flood costs at most 6,400 messages a second
+
+T = TypeVar("T")
 
 
 class Port:
@@ -47,6 +50,7 @@ class Port:
         self.routes: Routes
         self._sockets: dict[int, socket.socket] = {}
         self._transactions = Transactions()
+        self._questions = Questions(self._admit)
         self._rests: dict[int, asyncio.TimerHandle] = {}
 
     @property
@@ -107,6 +111,20 @@ class Port:
         expected = Expected(request.transaction, origins or (server,), key)
         return await self._transactions.run(server, expected, lambda: self.send(payload, server), waits)
 
+    async def ask(
+        self, payload: bytes, node: Endpoint, read: Callable[[bytes], T | None], *, waits: Sequence[float] = WAITS
+    ) -> T:
+        """Send a bencoded dictionary to a node until `read` makes something of one that comes from there.
+
+        WireGuard drops such datagrams, and we see them only while somebody asks. `read` gets at most 2048 bytes that
+        anybody may have sent in the node's name; it returns None for what is no answer. Raises TimeoutError when
+        nothing came, or another OSError when it could not be sent.
+        """
+        return await self._questions.run(node, read, lambda: self.send(payload, node), waits)
+
+    def _admit(self, dictionaries: bool) -> None:
+        """Whether bencoded dictionaries are to be received; a port of our own receives everything anyway."""
+
     def _open(self, family: Family) -> socket.socket:
         raise NotImplementedError
 
@@ -160,6 +178,9 @@ class Port:
             yield payload, Arrival(source, family.local(ancillary))
 
     def _dispatch(self, data: bytes, arrival: Arrival) -> None:
+        if data.startswith(DICTIONARY):
+            self.ignored += not self._questions.hear(data, arrival.source)
+            return
         try:
             message = decode(data)
         except StunError:
@@ -179,6 +200,7 @@ class Port:
             opened.close()
         self._sockets.clear()
         self._transactions.abort()
+        self._questions.abort()
         if hasattr(self, "routes"):
             self.routes.close()
 
@@ -191,6 +213,11 @@ class WireGuardPort(Port):
 
     def _open(self, family: Family) -> socket.socket:
         return open_raw(family, self.port, self.fwmark)
+
+    def _admit(self, dictionaries: bool) -> None:
+        for family in FAMILIES:
+            if family.version in self._sockets:
+                admit(self._sockets[family.version], family, self.port, dictionaries=dictionaries)
 
     def _outgoing(self, payload: bytes, to: Endpoint, source: Address | None) -> tuple[bytes, tuple[str, int]]:
         if to.address.version == 4 and source is None:

@@ -1,7 +1,8 @@
-"""Sharing a UDP port that is in use: raw sockets that see only STUN messages for it (socket(7), raw(7), RFC 768).
+"""Sharing a UDP port that is in use: raw sockets that see only what is not WireGuard's (socket(7), raw(7), RFC 768).
 
 The kernel gives a raw socket a copy of every inbound UDP datagram, and lets it send any; the owner of the port
-notices nothing. A classic BPF program lets through only STUN binding messages, so WireGuard's data costs us nothing.
+notices nothing. A classic BPF program lets through only STUN binding messages, and while an answer from the DHT is
+awaited bencoded dictionaries, so WireGuard's data costs us nothing.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from wgdisco.endpoint import Address, Endpoint
 from wgdisco.errors import AccessError
 from wgdisco.stun import COOKIE
 
-__all__ = ["Instruction", "open_raw", "stun_filter", "udp_frame", "unframe"]
+__all__ = ["DICTIONARY", "Instruction", "admit", "open_raw", "port_filter", "udp_frame", "unframe"]
 
 SO_ATTACH_FILTER = 26
 IPV6_CHECKSUM, CHECKSUM_OFFSET = 7, 6
 UDP = struct.Struct("!HHHH")
 BINDING = 0xFEEF  # all bits of a message type but the two of its class
-LOAD_HEADER_LENGTH, LOAD_HALF, LOAD_WORD = 0xB1, 0x48, 0x40  # X = 4 * (P[k] & 15); A = P[X + k]
+DICTIONARY = b"d"
+"""What a bencoded dictionary begins with; neither STUN (0 … 3) nor WireGuard (1 … 4) does."""
+LOAD_HEADER_LENGTH, LOAD_BYTE, LOAD_HALF, LOAD_WORD = 0xB1, 0x50, 0x48, 0x40  # X = 4 * (P[k] & 15); A = P[X + k]
 AND, JUMP_EQUAL, RETURN = 0x54, 0x15, 0x06
 WHOLE = 0xFFFF
 MOST_QUEUED = 10_000  # more datagrams than a receive queue holds
@@ -39,19 +42,31 @@ class Instruction(NamedTuple):
     k: int
 
 
-def stun_filter(port: int, version: int) -> list[Instruction]:
-    """Let pass STUN binding messages to `port`; an IPv4 socket sees the IP header first, an IPv6 one does not."""
-    checks = [(LOAD_HALF, 2, None, port), (LOAD_HALF, 8, BINDING, 1), (LOAD_WORD, 12, None, COOKIE)]
+def port_filter(port: int, version: int, *, dictionaries: bool = False) -> list[Instruction]:
+    """Let pass STUN binding messages to `port`, and bencoded dictionaries if wanted.
+
+    An IPv4 socket sees the IP header first, an IPv6 one does not.
+    """
+    stun = [(LOAD_HALF, 8, BINDING, 1), (LOAD_WORD, 12, None, COOKIE)]
     # the header's length is a multiple of 4 in the first byte of an IPv4 packet; for IPv6, X stays 0
     program = [Instruction(LOAD_HEADER_LENGTH, 0, 0, 0)] if version == 4 else []
-    left = sum(3 if bits else 2 for _, _, bits, _ in checks)
-    for load, offset, bits, wanted in checks:
+    left = sum(3 if bits else 2 for _, _, bits, _ in stun)
+    shortcut = 2 if dictionaries else 0
+    program += [Instruction(LOAD_HALF, 0, 0, 2), Instruction(JUMP_EQUAL, 0, shortcut + left + 1, port)]
+    if dictionaries:
+        program += [Instruction(LOAD_BYTE, 0, 0, 8), Instruction(JUMP_EQUAL, left, 0, DICTIONARY[0])]
+    for load, offset, bits, wanted in stun:
         program.append(Instruction(load, 0, 0, offset))
         if bits:
             program.append(Instruction(AND, 0, 0, bits))
         left -= 3 if bits else 2
         program.append(Instruction(JUMP_EQUAL, 0, left + 1, wanted))
     return [*program, Instruction(RETURN, 0, 0, WHOLE), Instruction(RETURN, 0, 0, 0)]
+
+
+def admit(raw: socket.socket, family: Family, port: int, *, dictionaries: bool) -> None:
+    """Change in one step what a raw socket receives: STUN messages for `port`, with or without dictionaries."""
+    _attach(raw, port_filter(port, family.version, dictionaries=dictionaries))
 
 
 def open_raw(family: Family, port: int, fwmark: int) -> socket.socket:
@@ -67,7 +82,7 @@ def open_raw(family: Family, port: int, fwmark: int) -> socket.socket:
     try:
         raw.setblocking(False)
         mark(raw, fwmark)
-        _attach(raw, stun_filter(port, family.version))
+        admit(raw, family, port, dictionaries=False)
         if family.version == 6:
             raw.setsockopt(socket.IPPROTO_IPV6, IPV6_CHECKSUM, CHECKSUM_OFFSET)
         with suppress(BlockingIOError):  # what came between socket() and the filter is anything but STUN

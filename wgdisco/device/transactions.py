@@ -1,16 +1,19 @@
-"""STUN transactions under way: a request is sent again until its answer comes, from where it may come (RFC 8489)."""
+"""What is under way on a port: a request is sent again until its answer comes, from where it may come (RFC 8489)."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 from wgdisco.endpoint import Address, Endpoint
 from wgdisco.stun import Attribute, Message, Type
 
-__all__ = ["WAITS", "Arrival", "Expected", "Refused", "Transactions"]
+__all__ = ["WAITS", "Arrival", "Expected", "Questions", "Refused", "Transactions"]
+
+T = TypeVar("T")
 
 WAITS = (0.5, 1.0, 2.0, 4.0)
 """Seconds to wait after each transmission of a request (RFC 8489 section 6.2.1, ended earlier)."""
@@ -46,7 +49,7 @@ class Expected(NamedTuple):
 
 
 class Transactions:
-    """The transactions of one port."""
+    """The STUN transactions of one port."""
 
     def __init__(self) -> None:
         self._pending: dict[bytes, tuple[Expected, asyncio.Future[tuple[Message, Arrival]]]] = {}
@@ -58,13 +61,12 @@ class Transactions:
         answer: asyncio.Future[tuple[Message, Arrival]] = asyncio.get_running_loop().create_future()
         self._pending[expected.transaction] = expected, answer
         try:
-            for wait in waits:
-                send()
-                if (await asyncio.wait([answer], timeout=wait))[0]:
-                    return _judged(server, answer)
+            message, arrival = await _persist(server, answer, send, waits)
         finally:
             self._pending.pop(expected.transaction, None)
-        raise TimeoutError(f"no answer from {server} within {sum(waits):g} s")
+        if message.type is Type.ERROR:
+            raise Refused(server, message)
+        return message, arrival
 
     def hear(self, message: Message, arrival: Arrival) -> bool:
         """Take a response; False when nobody waits for it."""
@@ -80,10 +82,63 @@ class Transactions:
             answer.cancel()
 
 
-def _judged(server: Endpoint, answer: asyncio.Future[tuple[Message, Arrival]]) -> tuple[Message, Arrival]:
-    if answer.cancelled():
-        raise ConnectionAbortedError(errno.ECONNABORTED, f"the port was closed before {server} answered")
-    message, arrival = answer.result()
-    if message.type is Type.ERROR:
-        raise Refused(server, message)
-    return message, arrival
+@dataclass(eq=False, slots=True)
+class _Question:
+    """What was asked of a node: `read` makes an answer of a datagram, or None when it is none."""
+
+    node: Endpoint
+    read: Callable[[bytes], Any]
+    answer: asyncio.Future[Any]
+
+
+class Questions:
+    """Questions of one port in another protocol than STUN; `awaiting(True)` is called before the first one is sent.
+
+    A datagram is looked at only when it comes from a node that was asked.
+    """
+
+    def __init__(self, awaiting: Callable[[bool], None]) -> None:
+        self._awaiting = awaiting
+        self._open: list[_Question] = []
+
+    async def run(
+        self, node: Endpoint, read: Callable[[bytes], T | None], send: Callable[[], None], waits: Sequence[float]
+    ) -> T:
+        """Call `send` until `read` makes something of a datagram from the node; raises what Port.ask does."""
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        question = _Question(node, read, answer)
+        if not self._open:
+            self._awaiting(True)
+        self._open.append(question)
+        try:
+            return await _persist(node, answer, send, waits)
+        finally:
+            self._open.remove(question)
+            if not self._open:
+                self._awaiting(False)
+
+    def hear(self, data: bytes, source: Endpoint) -> bool:
+        """Take a datagram; False when it answers nothing."""
+        for question in self._open:
+            if question.node == source and not question.answer.done():
+                answer = question.read(data)
+                if answer is not None:
+                    question.answer.set_result(answer)
+                    return True
+        return False
+
+    def abort(self) -> None:
+        """End all of them with ConnectionAbortedError."""
+        for question in self._open:
+            question.answer.cancel()
+
+
+async def _persist(server: Endpoint, answer: asyncio.Future[T], send: Callable[[], None], waits: Sequence[float]) -> T:
+    """Call `send` until the answer is there, waiting as `waits` says."""
+    for wait in waits:
+        send()
+        if (await asyncio.wait([answer], timeout=wait))[0]:
+            if answer.cancelled():
+                raise ConnectionAbortedError(errno.ECONNABORTED, f"the port was closed before {server} answered")
+            return answer.result()
+    raise TimeoutError(f"no answer from {server} within {sum(waits):g} s")
