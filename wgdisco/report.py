@@ -15,6 +15,9 @@ from wgdisco.errors import AccessError, NotFound
 
 __all__ = [
     "FOLDER",
+    "MANY",
+    "STATES",
+    "VERSION",
     "BackendReport",
     "CandidateReport",
     "Counters",
@@ -23,8 +26,10 @@ __all__ = [
     "Report",
     "age",
     "alive",
+    "interfaces",
     "life",
     "read",
+    "replace",
     "where",
     "write",
 ]
@@ -33,6 +38,10 @@ FOLDER = Path("/run/wgdisco")
 """A file for each interface lies in here: /run/wgdisco/wg0/state.json, and metrics.prom beside it."""
 MANY = 500
 """Beyond so many peers the report holds totals only, and those peers that are being connected."""
+VERSION = 1
+"""Of the report: changes when a field changes its meaning."""
+STATES = ("connected", "connecting", "searching", "waiting")
+"""What a peer can be: see PeerReport."""
 
 
 class CandidateReport(Struct, kw_only=True, omit_defaults=True):
@@ -83,7 +92,8 @@ class PeerReport(Struct, kw_only=True, omit_defaults=True):
 
     `state`: "connected", "connecting", "searching" (no record yet), "waiting" (nothing works, tried now and then).
     `received`: when rx last grew. `since`: when `state` began. `verdict`: why this pair cannot work, "" when it can.
-    `last` is the latest thing done about it, a sentence.
+    `last` is the latest thing done about it, a sentence. `refused` counts values in its slots that were not acceptable,
+    by the reason's name (docs/record.md section 5).
     """
 
     key: str
@@ -98,6 +108,7 @@ class PeerReport(Struct, kw_only=True, omit_defaults=True):
     record: RecordReport | None = None
     verdict: str = ""
     last: str = ""
+    refused: dict[str, int] = field(default_factory=dict)
 
 
 class Counters(Struct, kw_only=True):
@@ -125,7 +136,7 @@ class Report(Struct, kw_only=True):
     they name one process for ever. `state`: "running", "waiting" (no usable interface; `trouble` says why), "stopped".
     """
 
-    version: int = 1
+    version: int = VERSION
     written: float
     interface: str
     state: str
@@ -156,13 +167,23 @@ def where(interface: str, folder: Path = FOLDER) -> Path:
     return folder / interface / "state.json"
 
 
+def interfaces(folder: Path = FOLDER) -> list[str]:
+    """The interfaces whose agent has left a report, sorted."""
+    return sorted(path.parent.name for path in folder.glob("*/state.json"))
+
+
 def write(report: Report, path: Path) -> None:
     """Replace the file, so that a reader sees the old or the new one whole; raises OSError."""
+    replace(path, msgspec.json.encode(report) + b"\n")
+
+
+def replace(path: Path, data: bytes, mode: int = 0o640) -> None:
+    """Write a file anew, so that a reader sees the old or the new one whole; raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     with NamedTemporaryFile(dir=path.parent, prefix=".state-", delete=False) as file:
         try:
-            file.write(msgspec.json.encode(report) + b"\n")
-            os.fchmod(file.fileno(), 0o640)
+            file.write(data)
+            os.fchmod(file.fileno(), mode)
             file.close()
             os.replace(file.name, path)  # noqa: PTH105 - the name is a string here
         except BaseException:
@@ -174,13 +195,18 @@ def write(report: Report, path: Path) -> None:
 def read(path: Path) -> Report:
     """The report in a file; raises NotFound when there is none, AccessError when it cannot be read."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Report)
+        report = msgspec.json.decode(path.read_bytes(), type=Report)
     except FileNotFoundError:
         raise NotFound(f"{path}: no agent has written its state; start one with: wgdisco run -i INTERFACE") from None
     except OSError as error:
         raise AccessError(f"{path}: {error.strerror}; run this as the agent's user, or as root") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise AccessError(f"{path}: not an agent's state of this version ({error}); restart the agent") from error
+    if report.version != VERSION:
+        raise AccessError(
+            f"{path}: version {report.version}, expected {VERSION}; use the wgdisco that the agent was started with"
+        )
+    return report
 
 
 def life(pid: int) -> tuple[int, str]:

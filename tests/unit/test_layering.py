@@ -29,6 +29,7 @@ LAYERS = (
         "options",
         "plugins",
         "report",
+        "metrics",
         "notify",
         "testing",
     ),

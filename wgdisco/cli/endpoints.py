@@ -72,19 +72,9 @@ def _print(here: Setting, where: Where) -> None:
 
 def verdict(nat: Nat) -> str:
     """What the NAT allows, in one sentence."""
-    mapping, filtering = str(nat.mapping), str(nat.filtering)
-    if nat.translated is False:
-        return (
-            "none"
-            if filtering in ("unknown", "endpoint-independent")
-            else f"none, but a firewall: {filtering} filtering"
-        )
-    if mapping == "unknown":
-        return "unknown (two STUN servers have to answer)"
-    facts = f"{mapping} mapping, {filtering} filtering"
-    if mapping == "endpoint-independent":
-        return f"{facts}: others can punch through"
-    return f"{facts} (symmetric): only peers that are public or filter less than by address and port can be reached"
+    from wgdisco.cli import show
+
+    return show.nat(str(nat.mapping), str(nat.filtering), nat.translated)
 
 
 def _plain(where: Where) -> dict[str, Any]:

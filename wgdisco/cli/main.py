@@ -20,6 +20,8 @@ __all__ = ["entry", "main"]
 COMMANDS = {
     "publish": "sign where this node can be reached and store it",
     "resolve": "find the record of a public key and verify it",
+    "status": "what the agent knows and does (the default)",
+    "why": "why a peer is not connected, or that it is",
     "connect": "find a peer, punch through and return at the handshake",
     "endpoints": "where am I, and what does my NAT allow",
     "backends": "the stores there are, and their options",
@@ -29,6 +31,8 @@ COMMANDS = {
     "dht-node": "run a storing node of the DHT",
     "plugin": "write a package of your own that adds a store",
 }
+DEFAULT = "status"
+"""What `wgdisco` alone does, as `wg` alone shows."""
 EPILOG = """exit codes: 0 done, 1 no valid record or no handshake, 2 usage or configuration,
 3 no backend answered or stored, 4 interface or key not accessible, 70 bug
 `wgdisco COMMAND --help` shows the options of a command"""
@@ -49,13 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = words[0] if words else ""
     if name in COMMANDS:
         return _run(name, words[1:])
+    overview = ("-h", "--help", "help", "-V", "--version")
+    if name not in overview and name[:1] in ("", "-"):
+        return _run(DEFAULT, words)
     parser = _overview()
     if name in ("-V", "--version"):
         from wgdisco import __version__
 
         print(f"wgdisco {__version__}")
         return 0
-    if name in ("", "-h", "--help", "help"):
+    if name in overview:
         parser.print_help()
         return 0
     close = difflib.get_close_matches(name, COMMANDS, 1)

@@ -11,7 +11,20 @@ import msgspec
 from wgdisco.audience import Audience, Scope
 from wgdisco.record import Kind, Record
 
-__all__ = ["ago", "as_json", "echo", "kind_name", "plain_record", "print_json", "print_record", "readers", "span"]
+__all__ = [
+    "ago",
+    "as_json",
+    "echo",
+    "kind_name",
+    "nat",
+    "plain_record",
+    "print_json",
+    "print_record",
+    "printable",
+    "readers",
+    "size",
+    "span",
+]
 
 READERS = {
     Scope.PEERS: "this peer alone",
@@ -34,6 +47,27 @@ def span(seconds: float) -> str:
 def ago(seconds: float) -> str:
     """How long ago, or how far ahead of our clock."""
     return f"{span(seconds)} ago" if seconds >= 0 else f"{span(-seconds)} ahead of our clock"
+
+
+def size(count: int) -> str:
+    """Bytes as wg(8) writes them: `92 B`, `1.21 KiB`."""
+    if count < 1024:
+        return f"{count} B"
+    power = min(4, (count.bit_length() - 1) // 10)
+    return f"{count / 1024**power:.2f} {'KMGT'[power - 1]}iB"
+
+
+def nat(mapping: str, filtering: str, translated: bool | None) -> str:
+    """What a NAT allows, in one sentence; mapping and filtering in RFC 5780's names, `translated` None when unknown."""
+    if translated is False:
+        open_to_all = filtering in ("unknown", "endpoint-independent")
+        return "none" if open_to_all else f"none, but a firewall: {filtering} filtering"
+    if mapping == "unknown":
+        return "unknown (two STUN servers have to answer)"
+    facts = f"{mapping} mapping, {filtering} filtering"
+    if mapping == "endpoint-independent":
+        return f"{facts}: others can punch through"
+    return f"{facts} (symmetric): only peers that are public or filter less than by address and port can be reached"
 
 
 def kind_name(kind: Kind) -> str:

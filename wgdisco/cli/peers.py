@@ -1,0 +1,35 @@
+"""Which peer of an interface is meant by what was typed: its key, or the beginning of its key."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wgdisco.keys import PublicKey
+
+__all__ = ["SHORTEST", "chosen", "meant"]
+
+SHORTEST = 4
+"""Characters of a key that are taken for its beginning."""
+
+
+def meant(text: str, peers: Collection[PublicKey]) -> list[PublicKey]:
+    """The peers whose key begins like that."""
+    return [key for key in peers if str(key).startswith(text)] if len(text) >= SHORTEST else []
+
+
+def chosen(text: str, peers: Collection[PublicKey], name: str) -> PublicKey:
+    """The peer that is meant; raises UsageError when it is not one of the interface `name`."""
+    from wgdisco.errors import UsageError
+    from wgdisco.keys import PublicKey
+
+    found = meant(text, peers)
+    if len(found) == 1:
+        return found[0]
+    if len(found) > 1:
+        raise UsageError(f"{text!r} is the beginning of {len(found)} peers of {name}; type more of it")
+    key = PublicKey.parse(text)
+    raise UsageError(
+        f"{name} has no peer {key}; wgdisco never creates one. First: wg set {name} peer {key} allowed-ips ADDRESS/32"
+    )
