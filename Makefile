@@ -3,8 +3,14 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 PREFIX ?= /usr/local
+LIBRARY := $(PREFIX)/lib/wgdisco
+UNIT := $(PREFIX)/lib/systemd/system/wgdisco@.service
+MANUAL := $(PREFIX)/share/man/man1/wgdisco.1
+COMPLETE_BASH := $(PREFIX)/share/bash-completion/completions/wgdisco
+COMPLETE_ZSH := $(PREFIX)/share/zsh/site-functions/_wgdisco
+COMPLETE_FISH := $(PREFIX)/share/fish/vendor_completions.d/wgdisco.fish
 
-.PHONY: help demo test lint lab kernel bench fuzz install clean
+.PHONY: help demo test lint lab kernel bench fuzz contrib install install-files uninstall clean
 
 help:
 	@echo "make demo     two hosts behind NAT find each other and ping through WireGuard"
@@ -14,7 +20,9 @@ help:
 	@echo "make kernel   the same code on Debian's kernel WireGuard, in QEMU"
 	@echo "make bench    the figures"
 	@echo "make fuzz     the Hypothesis tests with many more examples"
-	@echo "make install  a virtual environment and one command in $(PREFIX)"
+	@echo "make contrib  completions and manual page anew, after a command or an option has changed"
+	@echo "make install  a virtual environment and one command in $(PREFIX), with unit, manual page and completions"
+	@echo "make uninstall  removes what make install made"
 
 $(VENV)/stamp: pyproject.toml tests/setup.sh
 	sh tests/setup.sh venv
@@ -28,7 +36,7 @@ demo: $(VENV)/stamp
 	$(BIN)/python -m tests.lab.demo
 
 test: lint
-	sh tests/setup.sh lab servers
+	sh tests/setup.sh lab servers contrib
 	$(BIN)/python -m pytest -m "not full" -n 2 --dist loadgroup
 
 lint: $(VENV)/stamp
@@ -51,13 +59,32 @@ bench: $(VENV)/stamp
 fuzz: $(VENV)/stamp
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/unit tests/attacks -n 2
 
-install:
+contrib: $(VENV)/stamp
+	$(BIN)/python contrib/generate.py
+
+install: install-files
 	sh tests/setup.sh venv
-	$(PYTHON) -m venv $(PREFIX)/lib/wgdisco
-	$(PREFIX)/lib/wgdisco/bin/python -m pip install --quiet ".[all]"
-	mkdir -p $(PREFIX)/bin
-	ln -sf ../lib/wgdisco/bin/wgdisco $(PREFIX)/bin/wgdisco
-	@echo "installed: $(PREFIX)/bin/wgdisco; remove with: rm -r $(PREFIX)/lib/wgdisco $(PREFIX)/bin/wgdisco"
+	$(PYTHON) -m venv $(DESTDIR)$(LIBRARY)
+	$(DESTDIR)$(LIBRARY)/bin/python -m pip install --quiet ".[all]"
+	@# a program names its Python by the full path, which is another one without DESTDIR
+	test -z "$(DESTDIR)" || grep -lI "^#!$(DESTDIR)/" $(DESTDIR)$(LIBRARY)/bin/* | xargs sed -i "1s|^#!$(DESTDIR)|#!|"
+	mkdir -p $(DESTDIR)$(PREFIX)/bin
+	ln -sf ../lib/wgdisco/bin/wgdisco $(DESTDIR)$(PREFIX)/bin/wgdisco
+	test -n "$(DESTDIR)" -o ! -d /run/systemd/system || systemctl daemon-reload
+	@echo "installed: $(PREFIX)/bin/wgdisco; remove with: make uninstall"
+
+install-files:
+	install -D -m 644 contrib/systemd/wgdisco@.service $(DESTDIR)$(UNIT)
+	sed -i "s|/usr/local/|$(PREFIX)/|" $(DESTDIR)$(UNIT)
+	install -D -m 644 contrib/man/wgdisco.1 $(DESTDIR)$(MANUAL)
+	install -D -m 644 contrib/completions/wgdisco.bash $(DESTDIR)$(COMPLETE_BASH)
+	install -D -m 644 contrib/completions/_wgdisco $(DESTDIR)$(COMPLETE_ZSH)
+	install -D -m 644 contrib/completions/wgdisco.fish $(DESTDIR)$(COMPLETE_FISH)
+
+uninstall:
+	rm -rf $(DESTDIR)$(LIBRARY)
+	rm -f $(addprefix $(DESTDIR),$(PREFIX)/bin/wgdisco $(UNIT) $(MANUAL) $(COMPLETE_BASH) $(COMPLETE_ZSH) $(COMPLETE_FISH))
+	@echo "removed; configuration in /etc/wgdisco and state in /var/lib/wgdisco are left"
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .kernel

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that the named parts need (as root, and says so), or prints the line to type.
-# usage: tests/setup.sh [venv] [lab] [servers] [kernel]
+# usage: tests/setup.sh [venv] [lab] [servers] [contrib] [kernel]
 set -eu
 wanted=""
 need() { # need PROGRAM PACKAGE
@@ -33,11 +33,18 @@ for part in "$@"; do
         need nginx nginx-light
         need openssl openssl
         ;;
+    contrib)
+        need systemd-analyze systemd
+        need mandoc mandoc
+        need zsh zsh
+        need fish fish
+        need shellcheck shellcheck
+        ;;
     kernel)
         need qemu-system-x86_64 qemu-system-x86
         ;;
     *)
-        echo "setup.sh: unknown part '$part'; expected venv, lab, servers or kernel" >&2
+        echo "setup.sh: unknown part '$part'; expected venv, lab, servers, contrib or kernel" >&2
         exit 2
         ;;
     esac

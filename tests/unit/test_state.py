@@ -842,3 +842,16 @@ def test_no_file_descriptor_left_works_from_memory(tmp_path) -> None:
     assert state.stamp(NOW) == NOW + 1
     assert state.problems == []
     state.close()
+
+
+def test_what_root_makes_in_an_accounts_folder_belongs_to_that_account(tmp_path: Path) -> None:
+    """The agent has an account of its own (contrib/systemd) and shares its folder with the commands that root types."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    folder = tmp_path / "wgdisco"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 61184, 61185)
+    with opened(folder) as state:
+        fill(state)
+        assert {(each.stat().st_uid, each.stat().st_gid) for each in folder.iterdir()} == {(61184, 61185)}
+        assert state.problems == []

@@ -40,13 +40,25 @@ def make(path: Path) -> bool:
         log.unlink(missing_ok=True)
         index.unlink(missing_ok=True)
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        made = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     except FileExistsError:
         status = path.stat()
         if status.st_mode & 0o077:
             path.chmod(0o600)
         return status.st_size < SMALLEST and not log.exists() and time.time() - status.st_mtime > SETTLED
+    try:
+        _hand_over(made, path.parent)
+    finally:
+        os.close(made)
     return False
+
+
+def _hand_over(made: int, folder: Path) -> None:
+    """What root makes belongs to the folder's owner, or the agent's account could not use it (SQLite does the same)."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        with suppress(OSError):  # a root that may not: the file is its own then, as before
+            os.fchown(made, owner.st_uid, owner.st_gid)
 
 
 def move_aside(path: Path) -> Path:

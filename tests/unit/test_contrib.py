@@ -1,0 +1,365 @@
+"""What contrib/ installs is up to date, is right, and does what it says, as far as a machine without systemd can tell."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support import PATH, require_binary
+from wgdisco.cli.main import COMMANDS
+from wgdisco.report import where
+
+ROOT = Path(__file__).parents[2]
+CONTRIB = ROOT / "contrib"
+UNIT = CONTRIB / "systemd/wgdisco@.service"
+DISPATCHER = CONTRIB / "NetworkManager/90-wgdisco"
+QUICK = CONTRIB / "wg-quick/wg0.conf"
+BASH, ZSH, FISH = (CONTRIB / "completions" / name for name in ("wgdisco.bash", "_wgdisco", "wgdisco.fish"))
+MANUAL = CONTRIB / "man/wgdisco.1"
+EXPOSURE = 1.6  # of 10, as systemd 252 counts; what is left is named in docs/install.md
+
+
+def output(*words: str | Path, env: dict[str, str] | None = None, fine: tuple[int, ...] = (0,)) -> str:
+    """What a program says, both streams; AssertionError when it ends with another exit code than a `fine` one."""
+    done = subprocess.run(
+        words, env={**os.environ, "PATH": PATH, "LC_ALL": "C.UTF-8", **(env or {})}, cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode in fine, f"{words}: {done.returncode}\n{done.stdout}"
+    return done.stdout
+
+
+def program(folder: Path, name: str, script: str) -> Path:
+    """A program of that name in a folder of programs."""
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+# ---- generated files
+
+
+def test_generated_files_are_those_the_parsers_make(monkeypatch) -> None:
+    """A command or an option has changed since: run `make contrib`."""
+    monkeypatch.syspath_prepend(str(CONTRIB))
+    import generate
+
+    stale = [str(path.relative_to(ROOT)) for path, text in generate.files().items() if path.read_text() != text]
+    assert stale == [], "run: make contrib"
+
+
+@pytest.mark.parametrize(("shell", "path"), [("bash", BASH), ("zsh", ZSH), ("fish", FISH)])
+def test_a_shell_can_read_its_completions(shell, path) -> None:
+    assert output(require_binary(shell), "-n", path) == ""
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> dict[str, str]:
+    """A PATH with our command, and a wg that knows an interface and a peer."""
+    folder = tmp_path / "bin"
+    program(folder, "wgdisco", f'exec "{sys.executable}" -m wgdisco "$@"')
+    program(
+        folder,
+        "wg",
+        'case "$*" in "show interfaces") echo wg0 home;; "show all peers") printf "wg0\\tPEERa=\\n";; esac',
+    )
+    return {"PATH": f"{folder}:{PATH}", "PYTHONPATH": str(ROOT)}
+
+
+def bash(line: str, tools: dict[str, str]) -> set[str]:
+    """What bash offers for a line."""
+    words = line.split(" ")
+    script = (
+        f'source "{BASH}"; set -- $(complete -p wgdisco); while [ "$1" != -F ]; do shift; done; '
+        f"COMP_WORDS=({' '.join(repr(word) for word in words)}); COMP_CWORD={len(words) - 1}; "
+        'COMP_LINE="${COMP_WORDS[*]}"; COMP_POINT=${#COMP_LINE}; '
+        f'"$2" wgdisco {words[-1]!r} {words[-2]!r}; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    )
+    return set(output(require_binary("bash"), "--norc", "-c", script, env=tools).split())
+
+
+def fish(line: str, tools: dict[str, str]) -> set[str]:
+    """What fish offers for a line."""
+    script = f'source "{FISH}"; complete -C "{line}"'
+    home = {"HOME": tools["PATH"].partition(":")[0]}
+    found = output(require_binary("fish"), "--no-config", "-c", script, env={**tools, **home})
+    return {row.partition("\t")[0] for row in found.splitlines()}
+
+
+@pytest.mark.parametrize("ask", [bash, fish])
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("wgdisco re", {"resolve"}),
+        ("wgdisco ", set(COMMANDS)),
+        ("wgdisco publish --dry", {"--dry-run"}),
+        ("wgdisco publish --to ", {"peers", "network", "key"}),
+        ("wgdisco publish -i ", {"wg0", "home"}),
+        ("wgdisco publish -i h", {"home"}),
+        ("wgdisco publish --backend et", {"etcd"}),
+        ("wgdisco backends na", {"nats"}),
+        ("wgdisco connect PE", {"PEERa="}),
+        ("wgdisco plugin n", {"new"}),
+    ],
+)
+def test_a_shell_offers(ask, line, offered, tools) -> None:
+    assert ask(line, tools) == offered
+
+
+def test_zsh_offers_commands_interfaces_and_peers(tools, tmp_path) -> None:
+    """In a terminal of its own, since zsh completes nowhere else."""
+    zsh = require_binary("zsh")
+    shutil.copy(ZSH, tmp_path / "_wgdisco")
+    script = f"""
+zmodload zsh/zpty
+zpty shell {zsh} -f -i
+send() {{ zpty -w -n shell "$1" }}
+until_seen() {{ local seen= chunk= ; while [[ $seen != *"$1"* ]]; do zpty -r shell chunk || exit 1; seen+=$chunk; done; print -r -- $seen }}
+send $'PS1=; fpath=({tmp_path} $fpath); autoload -U compinit; compinit -u -D; zstyle ":completion:*" list-colors ""; print REA""DY\\n'
+until_seen READY >/dev/null
+for line in "wgdisco res" "wgdisco publish -i h" "wgdisco connect PE" "wgdisco publish --endpoint x --dry"; do
+    send "$line"$'\\t'$'\\C-a'"print -r -- GOT '"$'\\C-e'"'; print DO\\"\\"NE"$'\\n'
+    until_seen DONE
+done
+"""
+    shown = output(zsh, "-f", "-c", script, env={**tools, "TERM": "dumb", "HOME": str(tmp_path)})
+    found = re.findall(r"^GOT (.*?) *\r?$", shown, re.MULTILINE)
+    assert found == [
+        "wgdisco resolve",
+        "wgdisco publish -i home",
+        "wgdisco connect PEERa=",
+        "wgdisco publish --endpoint x --dry-run",
+    ]
+
+
+def test_the_manual_page_is_right_roff() -> None:
+    said = output(require_binary("mandoc"), "-T", "lint", "-W", "warning", MANUAL, fine=(0, 2))
+    assert [line for line in said.splitlines() if "missing date" not in line] == []
+
+
+def test_the_manual_page_shows_every_command_and_option() -> None:
+    text = re.sub(".\x08", "", output(require_binary("mandoc"), "-T", "utf8", MANUAL))
+    for name in COMMANDS:
+        shown = output(sys.executable, "-m", "wgdisco", name, "--help")
+        section = text.partition(f"   wgdisco {name}\n")[2].partition("\n   wgdisco ")[0]
+        assert section, name
+        wanted = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", shown.partition("\n\n")[0])) - {"--help"}
+        assert {option for option in wanted if option not in section} == set(), name
+
+
+# ---- the unit
+
+
+def unit() -> dict[str, list[str]]:
+    """The unit's settings, all values of each."""
+    found: dict[str, list[str]] = {}
+    for key, value in re.findall(r"^(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE):
+        found.setdefault(key, []).append(value)
+    return found
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """The unit with a command that exists, where systemd-analyze may look."""
+    command = program(tmp_path / "bin", "wgdisco", "")
+    path = tmp_path / UNIT.name
+    path.write_text(UNIT.read_text().replace("/usr/local/bin/wgdisco", str(command)))
+    return path
+
+
+def test_systemd_finds_nothing_wrong_with_the_unit(installed) -> None:
+    analyze = require_binary("systemd-analyze")
+    instance = installed.with_name("wgdisco@wg0.service")
+    instance.write_text(installed.read_text())
+    said = output(analyze, "verify", "--man=no", instance)
+    assert [line for line in said.splitlines() if "wgdisco" in line] == []
+
+
+def test_the_unit_is_as_hardened_as_the_docs_say(installed) -> None:
+    said = output(require_binary("systemd-analyze"), "security", "--offline=true", "--no-pager", installed)
+    level = float(re.search(r"Overall exposure level for \S+: ([\d.]+)", said)[1])
+    assert level <= EXPOSURE
+    assert f"exposure level of {EXPOSURE}" in " ".join((ROOT / "docs/install.md").read_text().split())
+
+
+def test_the_unit_has_the_two_capabilities_and_no_other() -> None:
+    found = unit()
+    assert found["AmbientCapabilities"] == found["CapabilityBoundingSet"] == ["CAP_NET_ADMIN CAP_NET_RAW"]
+
+
+def test_the_unit_allows_every_kind_of_socket_that_is_opened() -> None:
+    """And no other: interface and routes by netlink, raw sockets of IP, no AF_PACKET."""
+    used = set()
+    for path in (ROOT / "wgdisco").rglob("*.py"):
+        used |= set(re.findall(r"\bAF_(?!UNSPEC)[A-Z0-9]+", path.read_text()))
+    assert used == {"AF_INET", "AF_INET6", "AF_NETLINK", "AF_UNIX"}
+    assert set(unit()["RestrictAddressFamilies"][0].split()) == used
+
+
+def test_the_unit_keeps_state_where_the_agent_writes_it() -> None:
+    found = unit()
+    assert found["StateDirectory"] == ["wgdisco"]
+    assert found["RuntimeDirectory"] == ["wgdisco/%i"]
+    assert where("%i") == Path("/run") / found["RuntimeDirectory"][0] / "state.json"
+    assert "ProcSubset" not in found  # the boot's id in /proc/sys has to be readable
+    assert found["RuntimeDirectoryPreserve"] == ["yes"]
+
+
+# ---- wg-quick
+
+
+def quick() -> list[tuple[str, str]]:
+    """The hooks of the example, those in comments too."""
+    return re.findall(r"^#?(PostUp|PreDown) = (.*)$", QUICK.read_text(), re.MULTILINE)
+
+
+def test_the_lines_for_wg_quick_are_shell() -> None:
+    assert [name for name, _ in quick()] == ["PostUp", "PreDown", "PostUp", "PreDown"]
+    for _, line in quick():
+        output(require_binary("bash"), "-n", "-c", line.replace("%i", "wg0"))
+        assert "#" not in line  # wg-quick takes the rest for a comment
+
+
+@pytest.mark.lab
+def test_wg_quick_starts_and_stops_the_unit(lab, tmp_path) -> None:
+    """With a systemctl that writes down what it is told."""
+    host = lab.public("alice")
+    program(tmp_path / "bin", "systemctl", f'echo "$@" >>"{tmp_path}/told"')
+    assert wg_quick(host, tmp_path, QUICK.read_text(), "up") == ["--no-block start wgdisco@wg0"]
+    assert wg_quick(host, tmp_path, QUICK.read_text(), "down")[1:] == ["stop wgdisco@wg0"]
+
+
+@pytest.mark.lab
+def test_wg_quick_starts_and_ends_the_agent_without_systemd(lab, tmp_path) -> None:
+    host = lab.public("alice")
+    script = f'echo "$@" >>"{tmp_path}/told"; trap \'echo ended >>"{tmp_path}/told"; exit\' TERM; while :; do sleep 0.1; done'
+    program(tmp_path / "bin", "wgdisco", script)
+    config = re.sub(r"^PostUp.*\nPreDown.*\n", "", QUICK.read_text(), flags=re.MULTILINE).replace("#P", "P")
+    wg_quick(host, tmp_path, config, "up")
+    wait_until_told(tmp_path, ["run -i wg0"])
+    wg_quick(host, tmp_path, config, "down")
+    wait_until_told(tmp_path, ["run -i wg0", "ended"])
+
+
+def wg_quick(host, folder: Path, config: str, action: str) -> list[str]:
+    """Run wg-quick in a host of the lab; what was told to our programs so far."""
+    # it looks for programs beside itself first
+    shutil.copy(require_binary("wg-quick"), folder / "bin" / "wg-quick")
+    path = folder / "wg0.conf"
+    path.write_text(config)
+    path.chmod(0o600)
+    environment = {"PATH": f"{folder / 'bin'}:{PATH}"}
+    host.run(folder / "bin" / "wg-quick", action, path, env=environment)
+    told = folder / "told"
+    return told.read_text().splitlines() if told.exists() else []
+
+
+def wait_until_told(folder: Path, lines: list[str]) -> None:
+    from tests.support import wait_for
+
+    wait_for(lambda: (folder / "told").exists() and (folder / "told").read_text().splitlines() == lines, f"{lines}")
+
+
+# ---- NetworkManager
+
+
+def test_the_dispatcher_is_right_shell() -> None:
+    output("sh", "-n", DISPATCHER)
+    output(require_binary("shellcheck"), DISPATCHER)
+    assert stat.S_IMODE(DISPATCHER.stat().st_mode) & 0o133 == 0o111  # NetworkManager runs no script others can write
+
+
+@pytest.fixture
+def dispatch(tmp_path: Path) -> Callable[..., list[str]]:
+    """Run the dispatcher as NetworkManager does; what systemctl was told to do."""
+    folder, told = tmp_path / "bin", tmp_path / "told"
+    configuration = tmp_path / "etc"
+    configuration.mkdir()
+    (configuration / "wg0.toml").touch()
+    (configuration / "eth0.toml").touch()
+    program(folder, "wg", "echo wg0 wg1")
+    text = DISPATCHER.read_text()
+    assert text.count("/etc/wgdisco/$interface") == 1
+    script = tmp_path / "90-wgdisco"
+    script.write_text(text.replace("/etc/wgdisco/$interface", f"{configuration}/$interface"))
+
+    def run(interface: str, action: str, *, enabled: bool = False, active: bool = False, **env: str) -> list[str]:
+        answers = f"*is-enabled*) exit {0 if enabled else 1};; *is-active*) exit {0 if active else 3};;"
+        program(folder, "systemctl", f'case "$*" in {answers} *) echo "$@" >>"{told}";; esac')
+        told.write_text("")
+        output("sh", script, interface, action, env={**env, "PATH": f"{folder}:{PATH}"})
+        return told.read_text().splitlines()
+
+    return run
+
+
+def test_up_starts_the_agent_of_a_configured_interface(dispatch) -> None:
+    assert dispatch("wg0", "up") == ["--no-block start wgdisco@wg0.service"]
+
+
+def test_down_stops_the_agent_that_runs(dispatch) -> None:
+    assert dispatch("wg0", "down", active=True) == ["--no-block stop wgdisco@wg0.service"]
+    assert dispatch("wg0", "down") == []
+
+
+@pytest.mark.parametrize(
+    ("interface", "why"),
+    [("eth0", "no WireGuard"), ("wg1", "no configuration"), ("wg", "a part of a name"), ("", "none"), ("none", "none")],
+)
+def test_up_starts_nothing_for(dispatch, interface, why) -> None:
+    assert dispatch(interface, "up") == [], why
+
+
+@pytest.mark.parametrize("action", ["pre-up", "dhcp4-change", "connectivity-change", "hostname", "vpn-up", ""])
+def test_other_events_do_nothing(dispatch, action) -> None:
+    assert dispatch("wg0", action, active=True) == []
+
+
+def test_an_enabled_agent_and_a_foreign_interface_are_left_alone(dispatch) -> None:
+    for action in ("up", "down"):
+        assert dispatch("wg0", action, enabled=True, active=True) == []
+        assert dispatch("wg0", action, active=True, CONNECTION_EXTERNAL="1") == []
+
+
+# ---- make install
+
+
+def installed_files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+
+
+@pytest.mark.parametrize("prefix", ["/usr", "/usr/local"])
+def test_make_installs_below_destdir_and_uninstalls(tmp_path, prefix) -> None:
+    place = (f"DESTDIR={tmp_path}", f"PREFIX={prefix}")
+    output("make", "--silent", "install-files", *place)
+    below = prefix.removeprefix("/")
+    assert installed_files(tmp_path) == {
+        f"{below}/lib/systemd/system/wgdisco@.service",
+        f"{below}/share/man/man1/wgdisco.1",
+        f"{below}/share/bash-completion/completions/wgdisco",
+        f"{below}/share/zsh/site-functions/_wgdisco",
+        f"{below}/share/fish/vendor_completions.d/wgdisco.fish",
+    }
+    text = (tmp_path / below / "lib/systemd/system/wgdisco@.service").read_text()
+    assert f"\nExecStart={prefix}/bin/wgdisco run -i %i\n" in text
+    output("make", "--silent", "uninstall", *place)
+    assert installed_files(tmp_path) == set()
+
+
+# ---- the page
+
+
+def test_the_page_names_every_file_and_only_settings_that_systemd_knows() -> None:
+    page = (ROOT / "docs/install.md").read_text()
+    for path in (UNIT, DISPATCHER, QUICK):
+        assert f"../{path.relative_to(ROOT)}" in page
