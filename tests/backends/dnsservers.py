@@ -15,10 +15,10 @@ import dns.tsigkeyring
 import dns.update
 
 from tests.support import Server, require_binary, wait_for
-from wgdisco.backend import Secret, Slot
+from wgdisco.backend import Secret
 from wgdisco.backends.dns import DNS
 
-__all__ = ["ZONE", "Bind", "DNSServer", "Knot", "certificate", "secret", "slot"]
+__all__ = ["ZONE", "Bind", "DNSServer", "Knot", "certificate", "secret"]
 
 ZONE = "wg.test"
 ZONE_FILE = """$TTL 60
@@ -33,12 +33,6 @@ ns1 IN A 127.0.0.1
 def secret(name: str) -> str:
     """The secret of a key, in base64."""
     return base64.b64encode(hashlib.sha256(name.encode()).digest()).decode()
-
-
-def slot(name: object) -> Slot:
-    """A slot of that name, for reading and writing."""
-    digest = hashlib.blake2b(str(name).encode(), digest_size=20).digest()
-    return Slot(digest, base64.b32encode(digest).decode().lower(), bytes(32))
 
 
 def certificate(folder: Path, name: str = "127.0.0.1") -> Path:

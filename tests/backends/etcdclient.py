@@ -6,12 +6,13 @@ import asyncio
 import itertools
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
 
-from tests.backends.etcdserver import EtcdServer, slot
+from tests.backends.common import opening, slot
+from tests.backends.etcdserver import EtcdServer
 from wgdisco.backend import Slot
 from wgdisco.backends.etcd import Etcd
 
@@ -25,16 +26,10 @@ def new_prefix() -> str:
     return f"/test{next(COUNTER)}/"
 
 
-@asynccontextmanager
-async def opened(*servers: EtcdServer, **options: Any) -> AsyncIterator[Etcd]:
+def opened(*servers: EtcdServer, **options: Any) -> AbstractAsyncContextManager[Etcd]:
     """A backend for these servers, under a prefix of its own unless one is given."""
     options.setdefault("prefix", new_prefix())
-    backend = Etcd(endpoints=[each.url for each in servers], **options)
-    try:
-        await backend.open()
-        yield backend
-    finally:
-        await backend.close()
+    return opening(Etcd(endpoints=[each.url for each in servers], **options))
 
 
 class Follower:
@@ -118,11 +113,5 @@ async def impostor(answer: Callable[[bytes, asyncio.StreamWriter], Awaitable[Non
         await asyncio.sleep(0)
 
 
-@asynccontextmanager
-async def backend_at(*urls: str) -> AsyncIterator[Etcd]:
-    backend = Etcd(endpoints=list(urls), prefix=new_prefix())
-    await backend.open()
-    try:
-        yield backend
-    finally:
-        await backend.close()
+def backend_at(*urls: str) -> AbstractAsyncContextManager[Etcd]:
+    return opening(Etcd(endpoints=list(urls), prefix=new_prefix()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import importlib.util
 import json
 import subprocess
@@ -16,18 +15,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tests.support import Server, cannot_run, require_binary, wait_for
-from wgdisco.backend import Slot
 
-__all__ = ["VERSIONS", "Cluster", "EtcdServer", "certificate", "cluster", "folder", "slot", "started"]
+__all__ = ["VERSIONS", "Cluster", "EtcdServer", "certificate", "cluster", "folder", "started"]
 
 
 QUICK = ("--heartbeat-interval=20", "--election-timeout=200")  # who is alone elects himself, and need not wait long
-
-
-def slot(name: object) -> Slot:
-    """A slot of that name, for reading and writing."""
-    digest = hashlib.blake2b(str(name).encode(), digest_size=20).digest()
-    return Slot(digest, base64.b32encode(digest).decode().lower(), bytes(32))
 
 
 @contextmanager

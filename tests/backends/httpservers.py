@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -13,9 +11,8 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from tests.support import Server
-from wgdisco.backend import Slot
 
-__all__ = ["PASSWORD", "Nginx", "Request", "Said", "slot", "speaking"]
+__all__ = ["PASSWORD", "Nginx", "Request", "Said", "speaking"]
 
 PASSWORD = "correct horse"
 LONG = 1 << 25  # bytes
@@ -37,12 +34,6 @@ http {{
     }}
 }}
 """
-
-
-def slot(name: object) -> Slot:
-    """A slot of that name, for reading and writing."""
-    digest = hashlib.blake2b(str(name).encode(), digest_size=20).digest()
-    return Slot(digest, base64.b32encode(digest).decode().lower(), bytes(32))
 
 
 class Nginx(Server):

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import asyncio
 import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from tests.backends.common import opening
 from tests.support import Server, require_binary
-from wgdisco.backend import Slot
+from wgdisco.backends.mqtt import MQTT
 
-__all__ = ["Mosquitto", "slot"]
-
-
-def slot(name: object) -> Slot:
-    """A slot of that name, for reading and writing."""
-    digest = hashlib.blake2b(str(name).encode(), digest_size=20).digest()
-    return Slot(digest, base64.b32encode(digest).decode().lower(), bytes(32))
+__all__ = ["Mosquitto", "opened"]
 
 
 class Mosquitto(Server):
@@ -52,3 +48,10 @@ class Mosquitto(Server):
             "log_type warning",
         ]
         (self.folder / "conf").write_text("\n".join([*own, *self.lines, ""]))
+
+
+@asynccontextmanager
+async def opened(running: Mosquitto, /, **options: Any) -> AsyncIterator[MQTT]:
+    """A backend between `open` and `close`, for at most 20 s: what should come and does not is a failure, too."""
+    async with opening(MQTT(**{"host": "127.0.0.1", "port": running.port, **options})) as backend, asyncio.timeout(20):
+        yield backend

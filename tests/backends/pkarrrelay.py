@@ -42,6 +42,7 @@ def key_of(path: str) -> bytes:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body leave in two packets, and the second one should not wait
     packets: ClassVar[dict[bytes, bytes]] = {}
 
     def do_GET(self) -> None:
@@ -82,5 +83,9 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class Listener(ThreadingHTTPServer):
+    request_queue_size = 64  # a reader asks for 16 slots at once
+
+
 if __name__ == "__main__":
-    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+    Listener(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()

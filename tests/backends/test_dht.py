@@ -6,12 +6,13 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.backends.common import opening
 from tests.backends.dhtnodes import DhtServer, Swarm, swarm
 from tests.support import free_ports
 from wgdisco.backends.dht import BOOTSTRAP, DHT, wgdisco_backends
@@ -35,17 +36,12 @@ class TestContract(BackendContract):
         return DHT(bootstrap=[f"127.0.0.1:{port}" for port in self.control.ports[:2]], bind="127.0.0.1")
 
 
-@asynccontextmanager
-async def opened(network: Swarm | None, cache: Path | None = None, **options):
+def opened(network: Swarm | None, cache: Path | None = None, **options) -> AbstractAsyncContextManager[DHT]:
     """A backend that starts from the first node of a network."""
     names = [str(endpoint) for endpoint in network.endpoints[:1]] if network else options.pop("bootstrap", [])
     backend = DHT(bootstrap=names, **{"bind": "127.0.0.1", **options})
     backend.cache = cache
-    try:
-        await backend.open()
-        yield backend
-    finally:
-        await backend.close()
+    return opening(backend)
 
 
 def test_the_module_offers_the_backend_and_nothing_else():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 
-from tests.backends.dnsservers import ZONE, Bind, DNSServer, Knot, secret, slot
+from tests.backends.common import opening, slot
+from tests.backends.dnsservers import ZONE, Bind, DNSServer, Knot, secret
 from wgdisco.backend import Backend, Secret, to_text
 from wgdisco.backends import _dns_ask
 from wgdisco.backends.dns import DNS
@@ -26,15 +27,9 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield running
 
 
-@asynccontextmanager
-async def opened(running: DNSServer, /, **options: Any) -> AsyncIterator[DNS]:
+def opened(running: DNSServer, /, **options: Any) -> AbstractAsyncContextManager[DNS]:
     """A backend between `open` and `close`."""
-    backend = running.backend(**options)
-    try:
-        await backend.open()
-        yield backend
-    finally:
-        await backend.close()
+    return opening(running.backend(**options))
 
 
 class TestContract(BackendContract):

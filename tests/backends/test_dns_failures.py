@@ -13,7 +13,8 @@ import dns.flags
 import dns.message
 import pytest
 
-from tests.backends.dnsservers import ZONE, Bind, DNSServer, Knot, certificate, secret, slot
+from tests.backends.common import opening, slot
+from tests.backends.dnsservers import ZONE, Bind, DNSServer, Knot, certificate, secret
 from tests.support import free_ports
 from wgdisco.backend import Secret
 from wgdisco.backends import _dns_ask, _dns_find
@@ -42,16 +43,6 @@ def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DNSServer]:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Less patience, so that tests of silent servers are short."""
     monkeypatch.setattr(_dns_ask, "WAIT", 0.3)
-
-
-@asynccontextmanager
-async def opened(backend: DNS) -> AsyncIterator[DNS]:
-    """A backend between `open` and `close`."""
-    try:
-        await backend.open()
-        yield backend
-    finally:
-        await backend.close()
 
 
 class Impostor(asyncio.DatagramProtocol):
@@ -96,20 +87,20 @@ def reply(query: bytes, *texts: str, flags: int = 0) -> bytes:
 async def test_a_closed_port_is_an_error_at_once() -> None:
     """Over UDP, too: the refusal is seen, and nobody waits for an answer."""
     (port,) = free_ports()
-    async with opened(DNS(zone=ZONE, resolver=f"127.0.0.1:{port}")) as backend:
+    async with opening(DNS(zone=ZONE, resolver=f"127.0.0.1:{port}")) as backend:
         with pytest.raises(ConnectionError, match=r"Connection refused|Errno 111"):
             await backend.get(slot("a"))
 
 
 async def test_a_killed_server_refuses_updates_at_once(own: DNSServer) -> None:
     own.kill()
-    async with opened(own.backend()) as backend:
+    async with opening(own.backend()) as backend:
         with pytest.raises(ConnectionError, match=r"Connect call failed"):
             await backend.remove(slot("a"))
 
 
 async def test_a_record_survives_that_its_server_is_killed(own: DNSServer) -> None:
-    async with opened(own.backend()) as backend:
+    async with opening(own.backend()) as backend:
         await backend.put(slot("a"), b"kept", 600)
         own.kill()
         own.start()
@@ -117,7 +108,7 @@ async def test_a_record_survives_that_its_server_is_killed(own: DNSServer) -> No
 
 
 async def test_a_frozen_server_is_an_error_that_says_how_long(own: DNSServer, hasty: None) -> None:
-    async with opened(own.backend()) as backend:
+    async with opening(own.backend()) as backend:
         own.freeze()
         try:
             for call in (backend.get(slot("a")), backend.put(slot("a"), b"x", 600), backend.remove(slot("a"))):
@@ -138,7 +129,7 @@ async def test_another_server_answers_for_one_that_does_not_and_is_asked_first_t
 
 async def test_a_lost_datagram_is_sent_again(hasty: None) -> None:
     async with impostor(lambda query: [reply(query, "found")] if server.seen > 1 else []) as (address, server):  # noqa: SIM117 - the lambda sees it
-        async with opened(DNS(zone=ZONE, resolver=address)) as backend:
+        async with opening(DNS(zone=ZONE, resolver=address)) as backend:
             assert await backend.get(slot("a")) == [b"found"]
 
 
@@ -149,7 +140,7 @@ async def test_junk_and_forged_answers_are_waited_through() -> None:
         forged = bytes([query[0] ^ 1]) + reply(query, "forged")[1:]
         return [b"junk", forged, reply(query, "found")]
 
-    async with impostor(answer) as (address, _), opened(DNS(zone=ZONE, resolver=address)) as backend:
+    async with impostor(answer) as (address, _), opening(DNS(zone=ZONE, resolver=address)) as backend:
         assert await backend.get(slot("a")) == [b"found"]
 
 
@@ -161,14 +152,14 @@ async def test_a_circle_of_aliases_is_an_error() -> None:
         answer.answer.append(dns.rrset.from_text("b.test.", 30, "IN", "CNAME", str(name)))
         return [answer.to_wire()]
 
-    async with impostor(circle) as (address, _), opened(DNS(zone=ZONE, resolver=address)) as backend:
+    async with impostor(circle) as (address, _), opening(DNS(zone=ZONE, resolver=address)) as backend:
         with pytest.raises(StoreError, match="makes no sense"):
             await backend.get(slot("a"))
 
 
 async def test_direct_does_not_take_the_answer_of_a_server_that_has_it_from_elsewhere() -> None:
     async with impostor(lambda query: [reply(query, "cached")]) as (address, _):  # noqa: SIM117 - two lines read better
-        async with opened(DNS(zone=ZONE, server=address, direct=True)) as backend:
+        async with opening(DNS(zone=ZONE, server=address, direct=True)) as backend:
             with pytest.raises(StoreError, match=f"does not serve the zone '{ZONE}' itself"):
                 await backend.get(slot("a"))
 
@@ -182,7 +173,7 @@ async def test_only_a_resolver_is_asked_to_look_further(direct: bool, flag: bool
         return [reply(query, "x", flags=dns.flags.AA)]
 
     async with impostor(answer) as (address, _):  # noqa: SIM117 - two lines read better
-        async with opened(DNS(zone=ZONE, server=address, resolver=address, direct=direct)) as backend:
+        async with opening(DNS(zone=ZONE, server=address, resolver=address, direct=direct)) as backend:
             await backend.get(slot("a"))
     assert asked == [flag]
 
@@ -195,7 +186,7 @@ async def test_encrypted_questions(bind: Bind, transport: str) -> None:
     resolver = f"127.0.0.1:{bind.ports[1]}" if transport == "tls" else f"https://127.0.0.1:{bind.ports[2]}/dns-query"
     ca = str(bind.folder / "127.0.0.1.pem")
     options = {"transport": transport, "resolver": resolver, "ca": ca, "direct": False}
-    async with opened(bind.backend(**options)) as backend:
+    async with opening(bind.backend(**options)) as backend:
         await backend.put(slot(transport), b"x" * 681, 600)
         assert await backend.get(slot(transport)) == [b"x" * 681]
         assert await backend.get(slot("nothing")) == []
@@ -204,14 +195,14 @@ async def test_encrypted_questions(bind: Bind, transport: str) -> None:
 @pytest.mark.parametrize("transport", ["tls", "https"])
 async def test_a_certificate_nobody_signed_is_refused(bind: Bind, transport: str) -> None:
     resolver = f"127.0.0.1:{bind.ports[1]}" if transport == "tls" else f"https://127.0.0.1:{bind.ports[2]}/dns-query"
-    async with opened(bind.backend(transport=transport, resolver=resolver, direct=False)) as backend:
+    async with opening(bind.backend(transport=transport, resolver=resolver, direct=False)) as backend:
         with pytest.raises(ConnectionError, match=r"(?i)certificate.verify.failed"):
             await backend.get(slot("a"))
 
 
 async def test_https_that_is_no_dns_is_an_error(bind: Bind) -> None:
     ca, url = str(bind.folder / "127.0.0.1.pem"), f"https://127.0.0.1:{bind.ports[2]}/elsewhere"
-    async with opened(bind.backend(transport="https", resolver=url, ca=ca, direct=False)) as backend:
+    async with opening(bind.backend(transport="https", resolver=url, ca=ca, direct=False)) as backend:
         with pytest.raises(ConnectionError, match="404"):
             await backend.get(slot("a"))
 

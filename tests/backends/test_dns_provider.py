@@ -7,8 +7,8 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.backends.dnsservers import slot
+from tests.backends.common import opening, slot
 from wgdisco.backend import Secret, to_text
 from wgdisco.backends.dns import DNS
 from wgdisco.errors import ConfigError, MissingExtra, RetryLater, StoreError
@@ -121,14 +121,10 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
         thread.join()
 
 
-@asynccontextmanager
-async def opened(token: str = TOKEN, **options: Any) -> AsyncIterator[DNS]:
-    backend = DNS(**{"zone": ZONE, "provider": "cloudflare", "provider_auth": {"auth_token": Secret(token)}, **options})
-    try:
-        await backend.open()
-        yield backend
-    finally:
-        await backend.close()
+def opened(token: str = TOKEN, **options: Any) -> AbstractAsyncContextManager[DNS]:
+    return opening(
+        DNS(**{"zone": ZONE, "provider": "cloudflare", "provider_auth": {"auth_token": Secret(token)}, **options})
+    )
 
 
 def strings(blob: bytes) -> str:
@@ -204,7 +200,7 @@ from lexicon._private.providers import cloudflare
 from wgdisco.backend import Secret
 from wgdisco.backends import _dns_hosted
 from wgdisco.backends.dns import DNS
-from tests.backends.dnsservers import slot
+from tests.backends.common import opening, slot
 original = cloudflare.Provider.__init__
 def here(provider, config):
     original(provider, config)

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.backends.common import slot
 from tests.backends.etcdclient import LATER, asked, backend_at, following, impostor, new_prefix, opened
-from tests.backends.etcdserver import VERSIONS, EtcdServer, slot, started
+from tests.backends.etcdserver import VERSIONS, EtcdServer, started
 from wgdisco.backend import Backend
 from wgdisco.backends import _etcd_gateway, _etcd_leases, _etcd_view
 from wgdisco.backends.etcd import Etcd

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.backends.common import slot
 from tests.backends.etcdclient import LATER, following, opened
-from tests.backends.etcdserver import Cluster, cluster, slot
+from tests.backends.etcdserver import Cluster, cluster
 from wgdisco.backends import _etcd_gateway, _etcd_view
 from wgdisco.backends.etcd import Etcd
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.backends.common import slot
 from tests.backends.etcdclient import LATER, Follower, asked, backend_at, following, impostor, opened
-from tests.backends.etcdserver import EtcdServer, slot, started
+from tests.backends.etcdserver import EtcdServer, started
 from wgdisco.backend import RetryLater, Secret
 from wgdisco.backends import _etcd_gateway, _etcd_view
 from wgdisco.backends._etcd_messages import TooMuch

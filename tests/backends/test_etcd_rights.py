@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.backends.common import slot
 from tests.backends.etcdclient import LATER, asked, following, opened
-from tests.backends.etcdserver import VERSIONS, EtcdServer, certificate, folder, slot, started
+from tests.backends.etcdserver import VERSIONS, EtcdServer, certificate, folder, started
 from wgdisco.backend import RetryLater, Secret
 from wgdisco.backends.etcd import Etcd
 from wgdisco.errors import ConfigError

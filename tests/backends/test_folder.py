@@ -9,11 +9,12 @@ import stat
 import subprocess
 import sys
 import tempfile
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
 
 import pytest
 
+from tests.backends.common import opening
 from wgdisco.backend import Slot, from_text, to_text
 from wgdisco.backends import _inotify
 from wgdisco.backends.folder import Folder
@@ -55,14 +56,8 @@ class TestContractByPolling(TestContract):
         monkeypatch.setattr(_inotify, "CHANGES", _inotify.UNMOUNT)
 
 
-@asynccontextmanager
-async def opened(path: Path):
-    backend = Folder(path)
-    await backend.open()
-    try:
-        yield backend
-    finally:
-        await backend.close()
+def opened(path: Path) -> AbstractAsyncContextManager[Folder]:
+    return opening(Folder(path))
 
 
 @pytest.fixture

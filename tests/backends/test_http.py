@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 
+from tests.backends.common import opening, slot
 from tests.backends.etcdserver import certificate
-from tests.backends.httpservers import PASSWORD, Nginx, slot
+from tests.backends.httpservers import PASSWORD, Nginx
 from wgdisco.backend import Backend, Secret, to_text
 from wgdisco.backends import http as module
 from wgdisco.backends.http import Http
@@ -28,14 +29,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
         yield running
 
 
-@asynccontextmanager
-async def opened(url: str, **options: Any) -> AsyncIterator[Http]:
-    backend = Http(url=url, **options)
-    try:
-        await backend.open()
-        yield backend
-    finally:
-        await backend.close()
+def opened(url: str, **options: Any) -> AbstractAsyncContextManager[Http]:
+    return opening(Http(url=url, **options))
 
 
 def fresh(server: Nginx, kind: str = "open") -> str:

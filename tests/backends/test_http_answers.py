@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from email.utils import formatdate
 from typing import Any
 
 import pytest
 
-from tests.backends.httpservers import Request, Said, slot, speaking
+from tests.backends.common import opening, slot
+from tests.backends.httpservers import Request, Said, speaking
 from wgdisco.backend import RetryLater, Secret
 from wgdisco.backends import http as module
 from wgdisco.backends.http import Http
@@ -18,14 +18,8 @@ from wgdisco.errors import ConfigError, StoreError
 from wgdisco.store import Store
 
 
-@asynccontextmanager
-async def opened(url: str, **options: Any) -> AsyncIterator[Http]:
-    backend = Http(url=f"{url}/{{slot}}" if "{slot}" not in url else url, **options)
-    try:
-        await backend.open()
-        yield backend
-    finally:
-        await backend.close()
+def opened(url: str, **options: Any) -> AbstractAsyncContextManager[Http]:
+    return opening(Http(url=f"{url}/{{slot}}" if "{slot}" not in url else url, **options))
 
 
 # ETags

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 import umsgpack
 from kademlia.network import Server
 
+from tests.backends.common import LATER, opening
 from tests.backends.kademlianodes import SwarmServer, swarm, where
 from tests.support import free_ports
 from wgdisco.backends import _kademlia_values as values
@@ -23,8 +24,6 @@ from wgdisco.backends.kademlia import Kademlia
 from wgdisco.errors import ConfigError, StoreError, UsageError
 from wgdisco.testing import Author, BackendContract
 
-LATER = 600  # seconds
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwarmServer]:
@@ -32,15 +31,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwarmServer]:
         yield running
 
 
-@asynccontextmanager
-async def opened(*bootstrap: object, cache: Path | None = None, **options: Any) -> AsyncIterator[Kademlia]:
+def opened(*bootstrap: object, cache: Path | None = None, **options: Any) -> AbstractAsyncContextManager[Kademlia]:
     backend = Kademlia(bootstrap=[str(each) for each in bootstrap], **{"bind": "127.0.0.1", **options})
     backend.cache = cache
-    try:
-        await backend.open()
-        yield backend
-    finally:
-        await backend.close()
+    return opening(backend)
 
 
 class TestContract(BackendContract):

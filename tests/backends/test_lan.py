@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from base64 import b64encode
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 
 import pytest
 
+from tests.backends.common import LATER, opening
 from wgdisco.backend import Backend
 from wgdisco.backends import _lan_air
 from wgdisco.backends._lan_air import from_strings, places, to_strings
@@ -18,21 +18,13 @@ from wgdisco.cli.main import main
 from wgdisco.errors import ConfigError
 from wgdisco.testing import Author, BackendContract
 
-LATER = 600  # seconds
-
 
 def on_loopback(patience: float = 1.5) -> Lan:
     return Lan(interfaces=["lo"], patience=patience)
 
 
-@asynccontextmanager
-async def opened(patience: float = 1.5) -> AsyncIterator[Lan]:
-    backend = on_loopback(patience)
-    try:
-        await backend.open()
-        yield backend
-    finally:
-        await backend.close()
+def opened(patience: float = 1.5) -> AbstractAsyncContextManager[Lan]:
+    return opening(on_loopback(patience))
 
 
 class TestContract(BackendContract):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from collections.abc import Iterator
+from contextlib import aclosing
 
 import pytest
 
-from tests.backends.mqttserver import Mosquitto, slot
+from tests.backends.common import slot
+from tests.backends.mqttserver import Mosquitto, opened
 from wgdisco.backend import Backend
 from wgdisco.backends._mqtt_inbox import ANSWER
 from wgdisco.backends.mqtt import MQTT
@@ -21,18 +21,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
     """A broker that everybody may use."""
     with Mosquitto(tmp_path_factory.mktemp("mosquitto")) as running:
         yield running
-
-
-@asynccontextmanager
-async def opened(running: Mosquitto, /, **options: Any) -> AsyncIterator[MQTT]:
-    """A backend between `open` and `close`."""
-    backend = MQTT(**{"host": "127.0.0.1", "port": running.port, **options})
-    try:
-        await backend.open()
-        async with asyncio.timeout(20):  # what should come and does not is a failure, too
-            yield backend
-    finally:
-        await backend.close()
 
 
 class TestContract(BackendContract):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.backends.common import slot
 from tests.backends.dnsservers import certificate
-from tests.backends.mqttserver import Mosquitto, slot
+from tests.backends.mqttserver import Mosquitto, opened
 from tests.support import free_ports
 from wgdisco.backend import Secret
 from wgdisco.backends import _mqtt_inbox, mqtt
@@ -63,17 +64,9 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mqtt, "PAUSE", 0.1)
 
 
-@asynccontextmanager
-async def opened(running: Mosquitto, /, user: str = "", **options: Any) -> AsyncIterator[MQTT]:
-    """A backend between `open` and `close`."""
-    who = {"user": user, "password": Secret(USERS[user])} if user in USERS else {}
-    backend = MQTT(**{"host": "127.0.0.1", "port": running.port, **who, **options})
-    try:
-        await backend.open()
-        async with asyncio.timeout(20):  # what should come and does not is a failure, too
-            yield backend
-    finally:
-        await backend.close()
+def opened_as(running: Mosquitto, user: str, /) -> AbstractAsyncContextManager[MQTT]:
+    """A backend of one of the users."""
+    return opened(running, user=user, password=Secret(USERS[user]))
 
 
 # down, frozen, killed
@@ -196,13 +189,13 @@ async def test_a_watch_that_is_refused_raises_at_once(strict: Mosquitto) -> None
 
 async def test_a_publication_that_the_acl_forbids_is_an_error(strict: Mosquitto) -> None:
     """mosquitto acknowledges it, and the library says nothing."""
-    async with opened(strict, user="reader") as backend:
+    async with opened_as(strict, "reader") as backend:
         with pytest.raises(StoreError, match=f"did not keep 'wgdisco/{slot('forbidden').text}'; the ACL has to"):
             await backend.put(slot("forbidden"), b"x", 600)
 
 
 async def test_a_removal_that_the_acl_forbids_is_an_error(strict: Mosquitto) -> None:
-    async with opened(strict, user="writer") as writer, opened(strict, user="reader") as reader:
+    async with opened_as(strict, "writer") as writer, opened_as(strict, "reader") as reader:
         await writer.put(slot("stays"), b"x", 600)
         with pytest.raises(StoreError, match="did not remove"):
             await reader.remove(slot("stays"))
@@ -210,7 +203,7 @@ async def test_a_removal_that_the_acl_forbids_is_an_error(strict: Mosquitto) -> 
 
 
 async def test_the_documented_rights_suffice(strict: Mosquitto) -> None:
-    async with opened(strict, user="writer") as writer, opened(strict, user="reader") as reader:  # noqa: SIM117 - too long
+    async with opened_as(strict, "writer") as writer, opened_as(strict, "reader") as reader:  # noqa: SIM117 - too long
         async with aclosing(reader.watch(slot("rights"))) as changes:
             assert await anext(changes) == []
             await writer.put(slot("rights"), b"x", 600)
@@ -221,7 +214,7 @@ async def test_the_documented_rights_suffice(strict: Mosquitto) -> None:
 
 async def test_without_rights_on_the_prefix_reading_is_an_error(strict: Mosquitto, hasty: None) -> None:
     """Nothing comes back then, not even our own barrier: that must not look like an empty slot."""
-    async with opened(strict, user="stranger") as backend:
+    async with opened_as(strict, "stranger") as backend:
         with pytest.raises(StoreError, match=r"wgdisco/barrier/.* does not come back; the ACL"):
             await backend.get(slot("a"))
 

@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
 
 import pytest
 
-from tests.backends.etcdserver import certificate, slot
+from tests.backends.common import LATER, opening, slot
+from tests.backends.etcdserver import certificate
 from tests.support import Server, free_ports
 from wgdisco.backend import Backend, Secret
 from wgdisco.backends import _nats_line
 from wgdisco.backends.nats import Nats
 from wgdisco.errors import ConfigError, StoreError
 from wgdisco.testing import BackendContract
-
-LATER = 600  # seconds
 
 
 class NatsServer(Server):
@@ -48,15 +47,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
         yield running
 
 
-@asynccontextmanager
-async def opened(where: NatsServer | str, **options: Any) -> AsyncIterator[Nats]:
+def opened(where: NatsServer | str, **options: Any) -> AbstractAsyncContextManager[Nats]:
     url = where if isinstance(where, str) else where.url
-    backend = Nats(**{"servers": [url], "bucket": uuid4().hex, **options})
-    try:
-        await backend.open()
-        yield backend
-    finally:
-        await backend.close()
+    return opening(Nats(**{"servers": [url], "bucket": uuid4().hex, **options}))
 
 
 class TestContract(BackendContract):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
 
+from tests.backends.common import opening, slot
 from tests.backends.etcdserver import certificate
-from tests.backends.httpservers import Request, Said, slot, speaking
+from tests.backends.httpservers import Request, Said, speaking
 from tests.backends.pastebinfake import DEVELOPER, GIST, TOKEN, USER
 from tests.backends.pastebinservers import Bepasty, Fake, gist, pastebin_com
 from wgdisco.backend import RetryLater, Secret, to_text
@@ -32,15 +32,6 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fake]:
 def bepasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bepasty]:
     with Bepasty(tmp_path_factory.mktemp("bepasty")) as running:
         yield running
-
-
-@asynccontextmanager
-async def opened(backend: Pastebin) -> AsyncIterator[Pastebin]:
-    try:
-        await backend.open()
-        yield backend
-    finally:
-        await backend.close()
 
 
 def bepasty_at(url: str) -> Pastebin:
@@ -80,7 +71,7 @@ def title(name: object) -> str:
     ],
 )
 async def test_a_wrong_key_is_named_and_not_shown(fake: Fake, make: Callable[[str], Pastebin], expected: str) -> None:
-    async with opened(make(fake.url)) as backend:
+    async with opening(make(fake.url)) as backend:
         with pytest.raises(StoreError) as caught:
             await backend.put(slot("a"), b"x", 600)
     assert expected in str(caught.value)
@@ -88,13 +79,13 @@ async def test_a_wrong_key_is_named_and_not_shown(fake: Fake, make: Callable[[st
 
 
 async def test_a_wrong_token_for_bepasty_is_refused(bepasty: Bepasty) -> None:
-    async with opened(bepasty.backend("wrong")) as backend:
+    async with opening(bepasty.backend("wrong")) as backend:
         with pytest.raises(StoreError, match="HTTP 403: forbidden; the token lacks a right"):
             await backend.get(slot("a"))
 
 
 async def test_a_reader_of_bepasty_may_read_and_nothing_else(bepasty: Bepasty) -> None:
-    async with opened(bepasty.backend()) as writer, opened(bepasty.backend("reads")) as reader:
+    async with opening(bepasty.backend()) as writer, opening(bepasty.backend("reads")) as reader:
         await writer.put(slot("a"), b"x", 600)
         assert await reader.get(slot("a")) == [b"x"]
         for denied in (reader.put(slot("a"), b"y", 600), reader.remove(slot("a"))):
@@ -104,7 +95,7 @@ async def test_a_reader_of_bepasty_may_read_and_nothing_else(bepasty: Bepasty) -
 
 
 async def test_a_reader_of_a_gist_needs_no_token(fake: Fake) -> None:
-    async with opened(gist(fake.url)) as writer, opened(gist(fake.url, token="")) as reader:
+    async with opening(gist(fake.url)) as writer, opening(gist(fake.url, token="")) as reader:
         await writer.put(slot("a"), b"x", 600)
         assert await reader.get(slot("a")) == [b"x"]
         with pytest.raises(StoreError, match="HTTP 401"):
@@ -113,7 +104,7 @@ async def test_a_reader_of_a_gist_needs_no_token(fake: Fake) -> None:
 
 async def test_pastes_are_read_without_a_key() -> None:
     with speaking(lambda r: Said(body=listed(title("a")) if r.body else to_text(b"x").encode())) as (url, heard):
-        async with opened(pastebin_com(url)) as backend:
+        async with opening(pastebin_com(url)) as backend:
             assert await backend.get(slot("a")) == [b"x"]
     assert heard[1].path == "/raw/k0"
     assert not {DEVELOPER, USER} & set(" ".join([heard[1].path, *heard[1].headers.values()]).split())
@@ -139,7 +130,7 @@ async def test_a_service_that_asks_for_time_gets_it(service: str, status: int) -
 async def test_the_limit_of_github_is_kept_as_github_says_it() -> None:
     reset = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(time.time()) + 1800)}
     with speaking(lambda _: Said(403, reset)) as (url, _):
-        async with opened(gist(url, token="")) as backend:
+        async with opening(gist(url, token="")) as backend:
             with pytest.raises(RetryLater) as caught:
                 await backend.get(slot("a"))
     assert caught.value.seconds == pytest.approx(1800, abs=10)
@@ -161,7 +152,7 @@ async def test_an_error_with_status_200_is_an_error(words: str, seconds: float |
         return Said(body=b"No pastes found." if option(request) == "list" else words.encode())
 
     with speaking(answer) as (url, heard):
-        async with opened(pastebin_com(url)) as backend:
+        async with opening(pastebin_com(url)) as backend:
             with pytest.raises(StoreError, match=advice) as caught:
                 await backend.put(slot("a"), b"x", 600)
     assert getattr(caught.value, "seconds", None) == seconds
@@ -177,7 +168,7 @@ async def test_a_paste_expires_after_the_lifetime_and_soon(lifetime: int, expiry
         return Said(body=b"No pastes found." if option(request) == "list" else b"https://pastebin.com/New")
 
     with speaking(answer) as (url, heard):
-        async with opened(pastebin_com(url)) as backend:
+        async with opening(pastebin_com(url)) as backend:
             await backend.put(slot("a"), b"x", lifetime)
     assert parse_qs(heard[1].body.decode())["api_paste_expire_date"] == [expiry]
 
@@ -198,14 +189,14 @@ def account(old: str, deleting: Said) -> Callable[[Request], Said]:
 
 async def test_a_new_paste_is_made_before_the_old_one_is_deleted() -> None:
     with speaking(account(to_text(b"old"), Said(body=b"Paste Removed"))) as (url, heard):
-        async with opened(pastebin_com(url)) as backend:
+        async with opening(pastebin_com(url)) as backend:
             await backend.put(slot("a"), b"new", 600)
     assert [option(request) for request in heard] == ["list", "/raw/k0", "paste", "delete"]
 
 
 async def test_a_refresh_costs_no_paste_while_the_old_one_lives_long_enough() -> None:
     with speaking(account(to_text(b"same"), Said(body=b"Paste Removed"))) as (url, heard):
-        async with opened(pastebin_com(url)) as backend:
+        async with opening(pastebin_com(url)) as backend:
             await backend.put(slot("a"), b"same", 600)
             assert "paste" not in [option(request) for request in heard]
             await backend.put(slot("a"), b"same", 7200)
@@ -216,13 +207,13 @@ async def test_a_refresh_costs_no_paste_while_the_old_one_lives_long_enough() ->
 async def test_a_record_counts_as_stored_when_only_the_old_one_could_not_be_deleted(said: Said) -> None:
     """An error would have it pasted again and again, until the day's limit is reached."""
     with speaking(account(to_text(b"old"), said)) as (url, heard):
-        async with opened(pastebin_com(url)) as backend:
+        async with opening(pastebin_com(url)) as backend:
             await backend.put(slot("a"), b"new", 600)
     assert option(heard[-1]) == "delete"
 
 
 async def test_bepasty_keeps_one_item_for_each_slot_and_as_long_as_asked(bepasty: Bepasty) -> None:
-    async with opened(bepasty.backend(prefix="one-")) as backend:
+    async with opening(bepasty.backend(prefix="one-")) as backend:
         for blob in (b"1", b"2", b"3"):
             await backend.put(slot("a"), blob, 90)
         items = [paste for name, paste in backend._service.listing() if name == f"one-{slot('a').text}"]
@@ -230,7 +221,7 @@ async def test_bepasty_keeps_one_item_for_each_slot_and_as_long_as_asked(bepasty
 
 
 async def test_other_files_of_a_gist_stay(fake: Fake) -> None:
-    async with opened(gist(fake.url)) as backend:
+    async with opening(gist(fake.url)) as backend:
         await backend.put(slot("a"), b"x", 600)
         await backend.remove(slot("a"))
         assert [name for name, _ in backend._service.listing()] == ["README.md"]
@@ -247,7 +238,7 @@ async def test_a_gist_that_has_not_changed_is_not_sent_again() -> None:
         return Said(304 if same else 200, {"ETag": '"v1"'}, json.dumps(files).encode())
 
     with speaking(answer) as (url, heard):
-        async with opened(gist(url)) as backend:
+        async with opening(gist(url)) as backend:
             for _ in range(3):
                 assert await backend.get(slot("a")) == [b"x"]
     assert [request.headers.get("if-none-match") for request in heard] == [None, '"v1"', '"v1"']
@@ -258,7 +249,7 @@ async def test_many_slots_are_one_listing_and_each_paste_is_read_once() -> None:
         url,
         heard,
     ):
-        async with opened(pastebin_com(url)) as backend:
+        async with opening(pastebin_com(url)) as backend:
             for _ in range(2):
                 found = {place: values async for place, values in backend.fetch([slot(number) for number in range(50)])}
                 assert [number for number in range(50) if found[slot(number)]] == [3, 7]
@@ -269,13 +260,13 @@ async def test_a_paste_replaced_while_it_was_read_is_looked_for_again() -> None:
     listings = iter([listed(title("a")), listed("gone", title("a"))])
     raw = {"/raw/k0": Said(404), "/raw/k1": Said(body=to_text(b"new").encode())}
     with speaking(lambda r: Said(body=next(listings)) if r.body else raw[r.path]) as (url, _):
-        async with opened(pastebin_com(url)) as backend:
+        async with opening(pastebin_com(url)) as backend:
             assert await backend.get(slot("a")) == [b"new"]
 
 
 async def test_a_flood_of_pastes_with_our_title_costs_sixteen_requests() -> None:
     with speaking(lambda r: Said(body=listed(*[title("a")] * 500) if r.body else b"not ours")) as (url, heard):
-        async with opened(pastebin_com(url)) as backend:
+        async with opening(pastebin_com(url)) as backend:
             assert await backend.get(slot("a")) == []
     assert [request.path for request in heard[1:]] == [f"/raw/k{number}" for number in range(499, 483, -1)]
 
@@ -284,7 +275,7 @@ async def test_a_flood_of_pastes_with_our_title_costs_sixteen_requests() -> None
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"7", b"\xff", b"[" * 100_000, b""])
 async def test_an_answer_that_is_no_list_is_an_error(service: str, body: bytes) -> None:
     with speaking(lambda _: Said(body=body)) as (url, _):
-        async with opened(SERVICES[service](url)) as backend:
+        async with opening(SERVICES[service](url)) as backend:
             with pytest.raises(StoreError, match=r"is no (JSON|gist).*check the options? (service and )?url"):
                 await backend.get(slot("a"))
 
@@ -294,7 +285,7 @@ async def test_an_answer_that_is_no_list_is_an_error(service: str, body: bytes) 
 )
 async def test_odd_items_are_passed_over(item: str) -> None:
     with speaking(lambda _: Said(body=b'{"x": %s}' % item.encode())) as (url, _):
-        async with opened(bepasty_at(url)) as backend:
+        async with opening(bepasty_at(url)) as backend:
             assert await backend.get(slot("a")) == []
 
 
@@ -302,7 +293,7 @@ async def test_odd_items_are_passed_over(item: str) -> None:
 async def test_an_endless_answer_is_cut(service: str) -> None:
     sent: list[int] = []
     with speaking(lambda _: Said(endless=sent)) as (url, _):
-        async with opened(SERVICES[service](url)) as backend:
+        async with opening(SERVICES[service](url)) as backend:
             with pytest.raises(StoreError, match="an answer of more than 4194304 bytes"):
                 await backend.get(slot("a"))
     assert sum(sent) < 1 << 24
@@ -311,7 +302,7 @@ async def test_an_endless_answer_is_cut(service: str) -> None:
 async def test_an_endless_paste_is_cut_and_passed_over() -> None:
     sent: list[int] = []
     with speaking(lambda r: Said(body=listed(title("a"))) if r.body else Said(endless=sent)) as (url, _):
-        async with opened(pastebin_com(url)) as backend:
+        async with opening(pastebin_com(url)) as backend:
             assert await backend.get(slot("a")) == []
     assert sum(sent) < 1 << 24
 
@@ -325,7 +316,7 @@ async def test_a_redirect_is_not_followed_and_keys_go_nowhere_else(service: str)
         speaking(lambda _: Said()) as (elsewhere, lured),
         speaking(lambda _: Said(307, {"Location": f"{elsewhere}/x?secret"})) as (url, _),
     ):
-        async with opened(SERVICES[service](url)) as backend:
+        async with opening(SERVICES[service](url)) as backend:
             with pytest.raises(StoreError, match=r"HTTP 307: redirected to http://127\.0\.0\.1/x; correct"):
                 await backend.get(slot("a"))
     assert lured == []
@@ -337,7 +328,7 @@ async def test_the_environment_changes_nothing(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     with speaking(lambda _: Said(body=b'{"files": {}}')) as (url, heard):
-        async with opened(gist(url)) as backend:
+        async with opening(gist(url)) as backend:
             assert await backend.get(slot("a")) == []
     assert heard[0].headers["authorization"] == f"Bearer {TOKEN}"
 
@@ -346,22 +337,22 @@ async def test_the_certificate_authority_is_an_option(tmp_path: Path, monkeypatc
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere.pem")
     ca, _ = certificate(tmp_path, "ca", subject="/O=wgdisco test")
     with speaking(lambda _: Said(body=b'{"files": {}}'), certificate(tmp_path, "server", issuer="ca")) as (url, _):
-        async with opened(gist(url, ca=ca)) as backend:
+        async with opening(gist(url, ca=ca)) as backend:
             assert await backend.get(slot("a")) == []
-        async with opened(gist(url)) as backend:
+        async with opening(gist(url)) as backend:
             with pytest.raises(ConnectionError, match="the certificate is not accepted; is the option ca right"):
                 await backend.get(slot("a"))
 
 
 async def test_a_server_that_is_down_says_so() -> None:
-    async with opened(gist("http://127.0.0.1:9")) as backend:
+    async with opening(gist("http://127.0.0.1:9")) as backend:
         with pytest.raises(ConnectionError, match=f"^GET http://127.0.0.1:9/gists/{GIST}: .*refused"):
             await backend.get(slot("a"))
 
 
 async def test_a_frozen_server_is_given_up(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_pastebin_web, "TIMEOUT", (0.3, 0.3))
-    async with opened(pastebin_com(fake.url)) as backend:
+    async with opening(pastebin_com(fake.url)) as backend:
         fake.freeze()
         try:
             with pytest.raises(ConnectionError, match=r"no answer within 0\.3 s$"):

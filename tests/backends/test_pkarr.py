@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.backends.common import LATER, opening
 from tests.backends.httpservers import Said, speaking
 from tests.backends.pkarrrelay import Relay
 from tests.support import free_ports, require_binary
@@ -21,7 +22,6 @@ from wgdisco.backends.pkarr import Pkarr, pack, unpack, z_base_32
 from wgdisco.errors import ConfigError, RetryLater, StoreError
 from wgdisco.testing import Author, BackendContract
 
-LATER = 600  # seconds
 PACKAGE = "pkarr@1.3.0"
 
 
@@ -32,14 +32,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
         yield running
 
 
-@asynccontextmanager
-async def opened(*relays: str) -> AsyncIterator[Pkarr]:
-    backend = Pkarr(relays=list(relays))
-    try:
-        await backend.open()
-        yield backend
-    finally:
-        await backend.close()
+def opened(*relays: str) -> AbstractAsyncContextManager[Pkarr]:
+    return opening(Pkarr(relays=list(relays)))
 
 
 def nobody() -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -14,14 +14,13 @@ from uuid import uuid4
 import pytest
 from redis.exceptions import NoPermissionError, RedisError
 
-from tests.backends.etcdserver import certificate, slot
+from tests.backends.common import LATER, opening, slot
+from tests.backends.etcdserver import certificate
 from tests.support import Server, require_binary
 from wgdisco.backend import Backend, Secret
 from wgdisco.backends.redis import Redis
 from wgdisco.errors import ConfigError
 from wgdisco.testing import BackendContract
-
-LATER = 600  # seconds
 
 
 class RedisServer(Server):
@@ -53,15 +52,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
         yield running
 
 
-@asynccontextmanager
-async def opened(where: RedisServer | str, **options: Any) -> AsyncIterator[Redis]:
+def opened(where: RedisServer | str, **options: Any) -> AbstractAsyncContextManager[Redis]:
     url = where if isinstance(where, str) else where.url
-    backend = Redis(url=url, **{"prefix": f"{uuid4().hex}:", **options})
-    try:
-        await backend.open()
-        yield backend
-    finally:
-        await backend.close()
+    return opening(Redis(url=url, **{"prefix": f"{uuid4().hex}:", **options}))
 
 
 class TestContract(BackendContract):
