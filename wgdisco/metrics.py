@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from wgdisco.report import MANY, STATES, PeerReport, Report
+from wgdisco.report import MANY, STATES, PeerReport, Report, total
 
 __all__ = ["FAMILIES", "Family", "metrics"]
 
@@ -100,7 +100,7 @@ def _backends(report: Report) -> Iterator[tuple[Family, Samples]]:
 
 
 def _peers(report: Report) -> Iterator[tuple[Family, Samples]]:
-    if max(len(report.peers), sum(report.totals.values())) > MANY:
+    if total(report) > MANY:
         return
     named = [({"public_key": each.key}, each) for each in report.peers]
     yield CONNECTED, [(label, float(each.state == "connected")) for label, each in named]

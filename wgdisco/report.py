@@ -30,6 +30,7 @@ __all__ = [
     "life",
     "read",
     "replace",
+    "total",
     "where",
     "write",
 ]
@@ -158,7 +159,10 @@ class Report(Struct, kw_only=True):
     backends: list[BackendReport] = field(default_factory=list)
     peers: list[PeerReport] = field(default_factory=list)
     totals: dict[str, int] = field(default_factory=dict)
-    """Peers by state, all of them, also those `peers` leaves out."""
+    """Peers by state, also those `peers` leaves out.
+
+    Where not each of them is followed, `peers` is how many there are and `records` of how many a record is known.
+    """
     counters: Counters = field(default_factory=Counters)
 
 
@@ -221,6 +225,11 @@ def life(pid: int) -> tuple[int, str]:
 def alive(report: Report) -> bool:
     """Whether the agent that wrote a report still runs."""
     return report.state != "stopped" and life(report.pid) == (report.process, report.boot) and report.process != 0
+
+
+def total(report: Report) -> int:
+    """How many peers the interface has, those that `peers` leaves out included."""
+    return max(report.totals.get("peers", sum(report.totals.values())), len(report.peers))
 
 
 def age(when: float, now: float | None = None) -> float:

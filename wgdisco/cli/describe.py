@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wgdisco.cli.show import ago, nat, printable, size, span
-from wgdisco.report import BackendReport, CandidateReport, PeerReport, RecordReport, Report, age, alive
+from wgdisco.report import STATES, BackendReport, CandidateReport, PeerReport, RecordReport, Report, age, alive
 
 __all__ = ["HANGING", "backend", "candidate", "health", "interface", "our_record", "peer", "record", "tried"]
 
@@ -41,8 +41,7 @@ def interface(report: Report, now: float) -> Iterator[str]:
         yield f"  backend: {each.name}: {backend(each, now)}"
     for problem in report.problems:
         yield f"  problem: {printable(problem)}"
-    counts = ", ".join(f"{count} {state}" for state, count in report.totals.items() if count)
-    yield f"  peers: {counts or 'none'}"
+    yield f"  peers: {_counts(report)}"
 
 
 def _agent(report: Report, now: float) -> str:
@@ -59,6 +58,14 @@ def _agent(report: Report, now: float) -> str:
         case state:
             trouble = f": {printable(report.trouble)}" if report.trouble else ""
             return f"{state} for {span(age(report.since, now))} ({pid}, written {quiet} ago){trouble}"
+
+
+def _counts(report: Report) -> str:
+    """How many peers are in which state, and of how many there are."""
+    states = ", ".join(f"{report.totals[state]} {state}" for state in STATES if report.totals.get(state))
+    followed = f"{states or '0 connected'} of {report.totals['peers']}" if "peers" in report.totals else states
+    known = f"; {report.totals['records']} records known" if "records" in report.totals else ""
+    return f"{followed or 'none'}{known}"
 
 
 def our_record(report: Report, now: float) -> str:

@@ -6,16 +6,13 @@ record, then with the path. Each is a pure function of a `Case`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable
 
-from wgdisco.cli.describe import health
+from wgdisco.cli.case import Case, Reason
 from wgdisco.cli.show import ago, printable, span
-from wgdisco.connect import impossible
-from wgdisco.report import PeerReport, Report, age
+from wgdisco.report import CandidateReport, age
 
-__all__ = ["RULES", "Case", "Reason", "likely", "works"]
+__all__ = ["RULES", "likely", "works"]
 
 SESSION = 180.0  # seconds after which WireGuard takes nothing more from a session (REJECT_AFTER_TIME)
 QUIET = 60.0  # seconds without a byte that are worth a remark
@@ -23,69 +20,12 @@ AHEAD = 5.0  # seconds of clock difference that are no accident
 EARLY = 5.0  # seconds for which nothing has to have worked yet
 
 
-class Reason(NamedTuple):
-    """The rule's name, one sentence, and what to do next."""
-
-    name: str
-    text: str
-    step: str
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is known about one peer at `now` (unix seconds), and from whom.
-
-    `agent`: "reports" (all this is from an agent's report), "silent" (one is alive, but its report leaves this peer
-    out), "none" (no agent is alive; all this was looked up just now).
-    """
-
-    report: Report
-    peer: PeerReport
-    now: float
-    agent: str = "reports"
-
-    @property
-    def health(self) -> str:
-        """Of the agent: `running`, `waiting`, `hanging`, `dead`, `stopped`, or what `agent` says."""
-        return health(self.report, self.now) if self.agent == "reports" else self.agent
-
-    @property
-    def verdict(self) -> str:
-        """Why these two NATs cannot be punched through, "" when they can or it is not known."""
-        nat = ("unknown", "unknown") if self.peer.record is None else self.peer.record.nat
-        return self.peer.verdict or impossible(self.report.nat, nat) or ""
-
-    @property
-    def possible(self) -> bool | None:
-        """Whether this pair can be connected directly as far as the NATs go; None when that is not known."""
-        if self.verdict:
-            return False
-        mappings = [self.report.nat[0], "unknown" if self.peer.record is None else self.peer.record.nat[0]]
-        return None if "unknown" in mappings else True
-
-    @property
-    def short(self) -> str:
-        """The peer's key, shortened as in remarks."""
-        return f"{self.peer.key[:8]}…"
-
-    @property
-    def stores(self) -> str:
-        """The backends in use, for a sentence."""
-        return ", ".join(each.name for each in self.report.backends)
-
-    @property
-    def quiet(self) -> float | None:
-        """Seconds since bytes came in, or since the handshake when none are known of; None without either."""
-        last = self.peer.received or self.peer.handshake
-        return age(last, self.now) if last else None
-
-
 Rule = Callable[[Case], Reason | None]
 
 
-def likely(case: Case, rules: Sequence[Rule] | None = None) -> Reason:
+def likely(case: Case) -> Reason:
     """The first rule's reason that fits; there always is one."""
-    return next(reason for rule in rules or RULES if (reason := rule(case)) is not None)
+    return next(reason for rule in RULES if (reason := rule(case)) is not None)
 
 
 def works(reason: Reason) -> bool:
@@ -261,9 +201,12 @@ def _keys(case: Case) -> Reason | None:
     """The path works and WireGuard does not: that is what its keys are about."""
     if not (answered := _answered(case)):
         return None
+    if any(each.at and age(each.at, case.now) < EARLY for each in answered):
+        text = f"{answered[0].endpoint} has just answered our check; the handshake comes next"
+        return Reason("early", text, f"wait a few seconds and ask again: wgdisco why {case.peer.key}")
     return Reason(
         "keys",
-        f"{answered[0]} answered our check, but no handshake came about: the two WireGuard interfaces do not agree",
+        f"{answered[0].endpoint} answered our check, but no handshake came about: the keys of the two sides differ",
         f"on both: wg show; has the other side our key {case.report.key or '(wg show)'} as a peer, "
         "and do both have the same preshared key or none?",
     )
@@ -274,7 +217,10 @@ def _alone(case: Case) -> Reason | None:
     if case.agent == "reports":
         return None
     if case.agent == "silent":
-        text = f"the agent of {case.report.interface} has so many peers that it connects those alone that are in use"
+        text = (
+            f"the agent of {case.report.interface} does not report on this peer: it was added a moment ago, or there "
+            "are so many peers that those alone are connected that are in use"
+        )
         return Reason("idle", text, "ping an address of its allowed-ips, then ask again")
     text = f"no agent runs on {case.report.interface}, so nobody connects to it"
     return Reason("alone", text, f"wgdisco run -i {case.report.interface}, or once: wgdisco connect {case.peer.key}")
@@ -301,10 +247,10 @@ def _nothing(case: Case) -> Reason:
     return Reason("nothing", f"nothing is known to be wrong yet{last}", step)
 
 
-def _answered(case: Case) -> list[str]:
+def _answered(case: Case) -> list[CandidateReport]:
     """The peer's candidates that answered a check."""
     candidates = () if case.peer.record is None else case.peer.record.candidates
-    return [each.endpoint for each in candidates if each.result == "answered"]
+    return [each for each in candidates if each.result == "answered"]
 
 
 RULES: tuple[Rule, ...] = (

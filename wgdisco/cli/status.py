@@ -114,12 +114,13 @@ def _print_json(found: list[dict[str, Any]], options: argparse.Namespace) -> Non
 
 def _lines(report: Report, now: float) -> Iterator[str]:
     from wgdisco.cli import describe
+    from wgdisco.report import total
 
     yield from describe.interface(report, now)
     for each in report.peers:
         yield ""
         yield from describe.peer(each, now)
-    left = sum(report.totals.values()) - len(report.peers)
-    if left > 0:
+    left = total(report) - len(report.peers)
+    if left:
         yield ""
         yield f"({left} more peers are in the totals alone)"

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from wgdisco.cli.common import add_backends, add_identity, add_secret, add_whereabouts, setting
 
 if TYPE_CHECKING:
-    from wgdisco.cli.reasons import Case
+    from wgdisco.cli.case import Case
+    from wgdisco.report import Report
 
 __all__ = ["configure", "lines", "plain", "run"]
 
@@ -62,7 +63,7 @@ def _reported(options: argparse.Namespace) -> Case | None:
     if len(found) > 1:
         names = ", ".join(f"{peer.key} of {told.interface}" for told, peer in found)
         raise UsageError(f"{options.peer!r} is the beginning of {names}; type more of it, or choose with -i")
-    from wgdisco.cli.reasons import Case
+    from wgdisco.cli.case import Case
 
     return Case(*found[0], now=time())
 
@@ -76,18 +77,34 @@ def _interfaces(name: str | None, folder: Path) -> list[str]:
 def _looked_up(options: argparse.Namespace) -> Case:
     """What can be found out without an agent's report."""
     from wgdisco import report
+    from wgdisco.cli.case import Case
     from wgdisco.cli.lookup import look_up
     from wgdisco.cli.peers import chosen
-    from wgdisco.cli.reasons import Case
     from wgdisco.cli.running import run as run_async
 
+    folder = Path(options.folder) if options.folder else report.FOLDER
+    agents = {name: report.read(report.where(name, folder)) for name in _interfaces(options.interface, folder)}
+    for each in agents.values():
+        _remark(each)
     here = setting(options)
     _, interface, _ = here.wireguard
     peer = chosen(options.peer, interface.peers, interface.name)
-    folder = Path(options.folder) if options.folder else report.FOLDER
-    alive = any(report.alive(report.read(report.where(each, folder))) for each in _interfaces(interface.name, folder))
+    agent = agents.get(interface.name)
     told = run_async(look_up(here, peer))
-    return Case(told, told.peers[0], told.written, "silent" if alive else "none")
+    return Case(told, told.peers[0], told.written, "silent" if agent is not None and report.alive(agent) else "none")
+
+
+def _remark(agent: Report) -> None:
+    """What an agent that has nothing to say about the peer said last."""
+    from wgdisco.cli import describe
+    from wgdisco.cli.common import note
+    from wgdisco.cli.show import printable, span
+    from wgdisco.report import age
+
+    now = time()
+    if (health := describe.health(agent, now)) != "running":
+        trouble = f": {printable(agent.trouble)}" if agent.trouble else ""
+        note(f"the agent of {agent.interface} is {health}; it wrote last {span(age(agent.written, now))} ago{trouble}")
 
 
 def lines(case: Case) -> Iterator[str]:
