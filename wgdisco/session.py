@@ -20,6 +20,7 @@ from wgdisco.outlook import Ours
 from wgdisco.policy import Ground
 from wgdisco.seek import EAGER, Seeker
 from wgdisco.sources import Where
+from wgdisco.sources.interface import InterfaceSource
 from wgdisco.tend import Tender
 
 __all__ = ["WANTED", "Session"]
@@ -56,11 +57,12 @@ class Session:
         """
         self.node, self.device, self.interface, self.port, self.say = node, device, interface, port, say
         self.peers = list(interface.peers if peers is None else peers)
+        self.restarts = 0
         self.announcer = Announcer(
             node, gather, audiences, lambda text: say(text, None), expose_hosts=expose_hosts, checks=port is not None
         )
         self.seeker = Seeker(node, self.peers, self._found, lambda text: say(text, None), eager)
-        self.announcer.looked, self.announcer.changed = self.seeker.looked, self.moved
+        self.announcer.looked, self.announcer.changed = self.seeker.looked, self._doubt
         self._routes = Routes()
         self._allowed = [network for each in interface.peers.values() for network in each.allowed_ips]
         assert node.private is not None  # the interface's own
@@ -72,9 +74,27 @@ class Session:
             self.tenders = {peer: self._tender(peer, ours, checker, echo) for peer in self.peers}
 
     def moved(self) -> None:
-        """Our own addresses changed, or the host slept."""
+        """Our own addresses changed: publish them, and check every path."""
+        self.announcer.hurry()
+        self._doubt()
+
+    def woke(self) -> None:
+        """The host slept: nothing is known any longer, and perhaps no connection to a store has survived."""
+        self.moved()
+        self.seeker.again()
+
+    def _doubt(self) -> None:
         for tender in self.tenders.values():
             tender.outlook.move()
+
+    def count_restart(self) -> None:
+        """A part of this session ended with an error and was started again."""
+        self.restarts += 1
+
+    async def addresses(self) -> Where:
+        """Where we are by the host's own knowledge, at once."""
+        interface = self.interface
+        return await InterfaceSource(interface.listen_port, interface.fwmark, self._allowed).find(1.0)
 
     def close(self) -> None:
         """Let go of the netlink socket."""

@@ -11,13 +11,13 @@ import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from wgdisco.backend import Backend, Slot, ordinary
 from wgdisco.errors import MissingExtra, RetryLater, StoreError, UsageError, WgdiscoError
 from wgdisco.plugins import install_hint
 
-__all__ = ["Store"]
+__all__ = ["Health", "Store"]
 
 DEADLINE = 5.0  # seconds a call may take
 GRACE = 0.2  # seconds a cancelled call gets to clean up before it is left behind
@@ -26,6 +26,18 @@ VALUES = 16  # taken from one slot
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0  # seconds of back-off after failures
 
 T = TypeVar("T")
+
+
+class Health(NamedTuple):
+    """How a store does, in unix seconds (0 for never): when it last did what it was asked, when it last failed.
+
+    `error` says why, as long as the last thing asked failed; until `rests_until` it is left alone.
+    """
+
+    answered: float = 0.0
+    failed: float = 0.0
+    error: str = ""
+    rests_until: float = 0.0
 
 
 class Store:
@@ -37,6 +49,7 @@ class Store:
         self.deadline: float = getattr(backend, "deadline", DEADLINE) if deadline is None else deadline
         self.failures = 0
         self.resume = 0.0
+        self._health = Health()
         self._opening: asyncio.Task[None] | None = None
         self._strays: set[asyncio.Task[Any]] = set()
 
@@ -49,6 +62,11 @@ class Store:
     def rests(self) -> float:
         """Seconds for which this store is left alone after failures; 0 when it may be asked."""
         return max(0.0, self.resume - time.monotonic())
+
+    @property
+    def health(self) -> Health:
+        """How it does."""
+        return self._health._replace(rests_until=time.time() + self.rests if self.rests else 0.0)
 
     async def put(self, slot: Slot, blob: bytes, lifetime: int) -> None:
         """Store a blob; raises StoreError."""
@@ -160,14 +178,21 @@ class Store:
 
     def _succeeded(self) -> None:
         self.failures, self.resume = 0, 0.0
+        self._health = Health(answered=time.time(), failed=self._health.failed)
 
     def _failed(self, error: Exception) -> WgdiscoError:
-        """The error with the backend's name, and how long to leave the store alone."""
+        """The error for the caller; from now on the store is left alone for a while."""
         self.failures += 1
         pause = min(FIRST_PAUSE * 2 ** (self.failures - 1), LONGEST_PAUSE)
         if isinstance(error, RetryLater):
             pause = max(pause, error.seconds)
         self.resume = time.monotonic() + pause
+        told = self._told(error)
+        self._health = self._health._replace(failed=time.time(), error=str(told))
+        return told
+
+    def _told(self, error: Exception) -> WgdiscoError:
+        """The error with the backend's name."""
         if isinstance(error, ModuleNotFoundError):
             return MissingExtra(f"{self.name}: {install_hint(self.name, error.name or str(error))}")
         if isinstance(error, UsageError):

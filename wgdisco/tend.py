@@ -57,6 +57,11 @@ class Tender:
         """The endpoints that are being tried."""
         return self.plan[0] if self.plan is not None else []
 
+    @property
+    def fired(self) -> int:
+        """How often WireGuard was made to try the record's endpoints."""
+        return self._tried.fired if self._tried is not None else 0
+
     async def connect(self) -> float:
         """Return at the handshake, with the seconds it took since the peer's record was there (0 if it came first)."""
         self.link.begin()

@@ -34,14 +34,16 @@ from wgdisco.backends.folder import Folder
 from wgdisco.cli.common import Setting
 from wgdisco.cli.main import main
 from wgdisco.config import Config
-from wgdisco.connect import Attempt, Link
+from wgdisco.connect import UNKNOWN, Attempt, Link
 from wgdisco.device import Peer
 from wgdisco.device.routes import Route
 from wgdisco.discovery import Search, slot_of
 from wgdisco.endpoint import Endpoint
 from wgdisco.errors import NotFound, RecordRefused, UsageError
+from wgdisco.outlook import Ours
 from wgdisco.policy import Ground
 from wgdisco.record import encode, sign
+from wgdisco.seek import Seeker
 from wgdisco.tend import Tender
 from wgdisco.testing import LIES
 
@@ -78,6 +80,9 @@ class Everywhere:
     def lookup(self, address, mark=0) -> Route:
         return Route("eth0", ip_address("198.51.100.1"), on_link=False)
 
+    def close(self) -> None:
+        """A lookup needs no socket."""
+
 
 @pytest.fixture
 def store(tmp_path) -> Path:
@@ -97,13 +102,24 @@ def connecting(device: Tunnel, store: Path, *words: str):
     return wgdisco.cli.connect._connect(typed(wgdisco.cli.connect, device, str(device.peer.key), *options, *words))
 
 
-def tender(node, tunnel: Tunnel, heard: list[str] | None = None) -> Tender:
-    """What looks for the tunnel's peer and connects, without a port to punch from."""
-    link = Link(tunnel, None, tunnel.peer.key, lambda _: None)
-    ground = Ground(Everywhere().lookup)
-    return Tender(
-        node, link, lambda: ground, lambda: ((), ("unknown", "unknown")), ([] if heard is None else heard).append
-    )
+class Tending:
+    """Looks for the tunnel's peer and connects, without a port to punch from."""
+
+    def __init__(self, node, tunnel: Tunnel, heard: list[str] | None = None, nat=UNKNOWN) -> None:
+        self.peer, say = tunnel.peer.key, ([] if heard is None else heard).append
+        ours = Ours(lambda: Ground(Everywhere().lookup), tuple, lambda: nat)
+        ours.ready.set()
+        self.link = Link(tunnel, None, self.peer, lambda _: None)
+        self.tender = Tender(node, self.link, ours, say)
+        self.seeker = Seeker(node, [self.peer], lambda _, finding: self.tender.outlook.take(finding), say)
+
+    @property
+    def search(self):
+        return self.seeker.searches[self.peer]
+
+    async def run(self) -> float:
+        async with running(self.seeker.run()):
+            return await self.tender.connect()
 
 
 @asynccontextmanager
@@ -144,10 +160,10 @@ async def test_promise_1_no_record_moves_a_live_tunnel(scene) -> None:
     alice = scene.node(ALICE, good)
     await alice.publish(FIRST, alice.readers(Scope.KEY, []))
     tunnel = Tunnel(BOB, live())
-    tending = tender(scene.node(BOB, good), tunnel)
+    tending = Tending(scene.node(BOB, good), tunnel)
     async with running(tending.run()):
-        await until(lambda: tending.tried, "the record was not found")
-        attempt = Attempt(tending.link, SECOND, initiate=True)
+        await until(lambda: tending.tender.tried, "the record was not found")
+        attempt = Attempt(tending.link, [each.endpoint for each in SECOND], initiate=True)
         async with running(attempt.run()):
             await until(lambda: attempt.fired > 1, "nothing was tried")
     assert tunnel.calls == []
@@ -197,7 +213,7 @@ async def test_promise_2_only_the_owners_newest_endpoints_reach_the_tunnel(scene
     await bob.close()  # what it has seen outlives the process
     tunnel = Tunnel(BOB, Peer(ALICE.public), THIRD[0].endpoint, FIRST[0].endpoint)
     forger = Forger(*old)
-    alone = tender(scene.node(BOB, forger), tunnel)
+    alone = Tending(scene.node(BOB, forger), tunnel)
     async with running(alone.run()):
         await until(lambda: alone.search and alone.search.answers, "the forger was not asked")
         refused = alone.search.answers["forger"].refused
@@ -205,7 +221,7 @@ async def test_promise_2_only_the_owners_newest_endpoints_reach_the_tunnel(scene
         assert refused == {"signature": 2, "future": 1, "rollback": 2, "unsealed": 5}
         assert alone.search.best is None
     assert tunnel.calls == []
-    both = tender(scene.node(BOB, forger, good), tunnel)
+    both = Tending(scene.node(BOB, forger, good), tunnel)
     async with running(both.run()):
         await until(lambda: tunnel.calls, "nothing was tried")
         await asyncio.sleep(0.1)
@@ -302,12 +318,14 @@ async def test_promise_5_a_store_that_repeats_itself_moves_no_packet(scene) -> N
     await alice.publish(FIRST, alice.readers(Scope.KEY, []))
     echoes = Echoes(next(value for value, _ in good._room.values.values()))
     tunnel, heard = Tunnel(BOB, Peer(ALICE.public)), []
-    tending = tender(scene.node(BOB, echoes), tunnel, heard)
-    tending.ours = lambda: ((), ("address-dependent", "address-dependent"))  # so that we start at once
+    # with this NAT it is we who start, at once
+    tending = Tending(scene.node(BOB, echoes), tunnel, heard, ("address-dependent", "address-dependent"))
     async with running(tending.run()):
         await until(lambda: tunnel.calls, f"nothing was tried: {heard}")
         pushed = echoes.pushed
-        await until(lambda: echoes.pushed > pushed + 200, f"no more echoes: {tending.search.answers}, {tending.errors}")
+        await until(
+            lambda: echoes.pushed > pushed + 200, f"no more echoes: {tending.search.answers}, {tending.seeker.errors}"
+        )
     assert len(tunnel.calls) <= 2  # a second try after a second of silence
     assert len([line for line in heard if "found its record" in line]) == 1
 
@@ -491,7 +509,7 @@ async def test_promise_8_following_goes_on_when_the_store_is_back(scene) -> None
     await alice.publish(FIRST, alice.readers(Scope.KEY, []))
     broken = liar("fails", good)
     tunnel, heard = Tunnel(BOB, Peer(ALICE.public), FIRST[0].endpoint), []
-    tending = tender(scene.node(BOB, broken), tunnel, heard)
+    tending = Tending(scene.node(BOB, broken), tunnel, heard)
     async with running(tending.run()) as task:
         await until(lambda: heard == ["fails: the store hung up (trying again)"], "no failure was told")
         broken.lie = "flips a bit"
@@ -533,7 +551,7 @@ async def test_promise_8_a_search_begun_before_the_clock_is_set_goes_on(scene) -
     alice = scene.node(ALICE, good)
     await alice.publish(FIRST, alice.readers(Scope.KEY, []))
     scene.clock.now = 86_400_000
-    tending = tender(scene.node(BOB, good), Tunnel(BOB, Peer(ALICE.public), FIRST[0].endpoint))
+    tending = Tending(scene.node(BOB, good), Tunnel(BOB, Peer(ALICE.public), FIRST[0].endpoint))
     async with running(tending.run()) as task:
         await asyncio.wait({task}, timeout=1.2)
         scene.clock.now = NOW

@@ -146,7 +146,7 @@ def test_a_live_session_is_left_alone() -> None:
 
 async def test_candidates_are_tried_one_after_the_other_until_the_handshake() -> None:
     tunnel = Tunnel(Peer(LOW), SECOND)
-    attempt = Attempt(link(tunnel), [Candidate(Kind.MAPPED, FIRST), Candidate(Kind.MAPPED, SECOND)], initiate=True)
+    attempt = Attempt(link(tunnel), [FIRST, SECOND], initiate=True)
     await asyncio.wait_for(attempt.run(), 10)
     assert tunnel.calls == [[Change(LOW, FIRST, 25)], ("restart", SECOND, 25)]
 
@@ -154,7 +154,7 @@ async def test_candidates_are_tried_one_after_the_other_until_the_handshake() ->
 async def test_the_passive_side_punches_and_sets_no_endpoint() -> None:
     tunnel, port = Tunnel(Peer(LOW)), Sent()
     running = asyncio.ensure_future(
-        Attempt(link(tunnel, port=port), [Candidate(Kind.MAPPED, FIRST)], initiate=False).run()
+        Attempt(link(tunnel, port=port), [FIRST], initiate=False).run()
     )
     while len(port.sent) < 3:
         await asyncio.sleep(0.01)
@@ -167,7 +167,7 @@ async def test_the_passive_side_punches_and_sets_no_endpoint() -> None:
 
 async def test_after_a_silence_the_passive_side_starts_too() -> None:
     tunnel = Tunnel(Peer(LOW), FIRST)
-    await asyncio.wait_for(Attempt(link(tunnel), [Candidate(Kind.MAPPED, FIRST)], initiate=False).run(), 10)
+    await asyncio.wait_for(Attempt(link(tunnel), [FIRST], initiate=False).run(), 10)
     assert tunnel.calls == [[Change(LOW, FIRST, 25)]]
 
 
@@ -178,9 +178,10 @@ async def test_after_a_silence_the_passive_side_starts_too() -> None:
 def test_the_users_keepalive_is_put_back_and_a_packet_sent(before: int, behind_nat: bool, keepalives) -> None:
     tunnel = Tunnel(Peer(LOW, keepalive=before))
     connection = link(tunnel, behind_nat=behind_nat)
-    tunnel.peer = replace(tunnel.peer, keepalive=25)
+    connection.fire(FIRST)
+    tunnel.peer = replace(tunnel.peer, keepalive=before or 25)
     connection.settle()
-    assert tunnel.calls == [[Change(LOW, keepalive=seconds) for seconds in keepalives]]
+    assert tunnel.calls[1:] == [[Change(LOW, keepalive=seconds) for seconds in keepalives]]
 
 
 def test_a_handshake_on_its_way_is_not_thrown_away() -> None:

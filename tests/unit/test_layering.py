@@ -35,7 +35,7 @@ LAYERS = (
     ),
     ("node",),
     ("announce", "fleet", "guard", "outlook", "pulse", "seek", "session", "supervise", "tend", "upkeep"),
-    ("agent",),
+    ("look", "account", "agent", "once", "reporter"),
     ("cli", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wgdisco.config import Config
     from wgdisco.device import Device, Interface
     from wgdisco.device.port import Port
+    from wgdisco.errors import WgdiscoError
     from wgdisco.keys import PrivateKey, PublicKey
     from wgdisco.node import Node
     from wgdisco.sources import Source, Where
@@ -30,6 +31,7 @@ __all__ = [
     "audiences",
     "gathering",
     "note",
+    "only_interface",
     "open_port",
     "scope_of",
     "seconds",
@@ -162,8 +164,8 @@ class Setting:
         return self.config.secrets()
 
     @asynccontextmanager
-    async def node(self) -> AsyncGenerator[Node, None]:
-        """The node, opened; everything is closed afterwards."""
+    async def node(self, broken: Callable[[WgdiscoError], None] | None = None) -> AsyncGenerator[Node, None]:
+        """The node, opened; everything is closed afterwards. `broken` is told of backends that cannot be built."""
         from wgdisco.config import combine
         from wgdisco.node import open_node
 
@@ -179,6 +181,7 @@ class Setting:
             self.networks(),
             lifetime=self.config.lifetime,
             deadline=self.options.deadline,
+            broken=broken,
         )
         async with opening as node:
             for problem in node.state.problems:
@@ -206,7 +209,7 @@ def _device(name: str | None, *, needed: bool) -> tuple[Device, Interface] | tup
     from wgdisco.errors import AccessError, UsageError
 
     try:
-        device = open_device(name or _only_interface())
+        device = open_device(name or only_interface())
         interface = device.read()
     except (AccessError, UsageError):
         if needed or name:
@@ -217,7 +220,8 @@ def _device(name: str | None, *, needed: bool) -> tuple[Device, Interface] | tup
     return device, interface
 
 
-def _only_interface() -> str:
+def only_interface() -> str:
+    """The name of the only WireGuard interface; raises NoDevice or UsageError, which lists them."""
     from wgdisco.device import list_devices
     from wgdisco.errors import NoDevice, UsageError
 

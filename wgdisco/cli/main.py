@@ -22,6 +22,7 @@ COMMANDS = {
     "resolve": "find the record of a public key and verify it",
     "status": "what the agent knows and does (the default)",
     "why": "why a peer is not connected, or that it is",
+    "run": "the agent: keep publishing, and keep peers reachable",
     "connect": "find a peer, punch through and return at the handshake",
     "endpoints": "where am I, and what does my NAT allow",
     "backends": "the stores there are, and their options",
