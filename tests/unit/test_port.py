@@ -106,6 +106,11 @@ async def test_an_error_answer_says_what_the_server_said(port):
         assert caught.value.answer.attributes[Attribute.UNKNOWN_ATTRIBUTES] == (3,)
 
 
+def spoilt(data):
+    """Another last byte."""
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
 VICTIM = {Attribute.XOR_MAPPED_ADDRESS: Endpoint.parse("192.0.2.66:666")}
 LIES = {
     "another transaction": (lambda request, _: encode(Message(Type.SUCCESS, VICTIM)), False),
@@ -114,7 +119,7 @@ LIES = {
         lambda request, _: b"\x01\x01\0\4" + request.raw[4:20] + b"\x7f\xff\0\0",
         False,
     ),
-    "a wrong fingerprint": (lambda request, _: encode(request.answer(Type.SUCCESS, VICTIM))[:-1] + b"x", False),
+    "a wrong fingerprint": (lambda request, _: spoilt(encode(request.answer(Type.SUCCESS, VICTIM))), False),
     "a cut message": (lambda request, _: encode(request.answer(Type.SUCCESS, VICTIM))[:-4], False),
 }
 
@@ -479,14 +484,20 @@ async def test_dictionaries_for_wireguards_port_reach_us_only_while_somebody_ask
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with Owner(family, address) as owner, Owner(family, address) as peer:
         async with WireGuardPort(owner.port) as port, UDPPort(0) as asking, echo(address, lose=9) as (node, where):
-            port.on_request = lambda message, arrival: port.send(
-                encode(message.answer(Type.SUCCESS, {})), arrival.source, source=arrival.local
-            )
+            sources = set()
+
+            def answer(message, arrival):
+                sources.add(arrival.source)
+                port.send(encode(message.answer(Type.SUCCESS, {})), arrival.source, source=arrival.local)
+
+            port.on_request = answer
 
             async def seen(*datagrams):
                 before = port.ignored
                 for datagram in datagrams:
                     peer.send(datagram, owner.endpoint)
+                for datagram in (encode(Message()), b"d1:xe"):
+                    peer.send(datagram, peer.endpoint)  # another port
                 await asking.transact(Message(), owner.endpoint)  # by then the port has seen the rest
                 return port.ignored - before
 
@@ -499,6 +510,7 @@ async def test_dictionaries_for_wireguards_port_reach_us_only_while_somebody_ask
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
             assert await seen(*others, b"d1:xe") == 0
+            assert {source.port for source in sources} == {asking.port}
 
 
 def test_a_checksum_of_zero_is_sent_as_all_ones():

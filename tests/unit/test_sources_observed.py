@@ -1,6 +1,7 @@
 """Where nodes of the DHT see us: real storing nodes and libtorrent's on loopback, and nodes that lie."""
 
 import asyncio
+import errno
 from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_address
 
@@ -29,27 +30,36 @@ async def port():
         yield opened
 
 
+class OnlyIPv4(UDPPort):
+    """A port on a host with one family."""
+
+    def _open(self, family):
+        if family.version == 6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return super()._open(family)
+
+
 def at(text):
     """A node that says to have seen everybody at one place."""
     return lambda query, source: Reply(query.transaction, {b"id": bytes(20)}, Endpoint.parse(text))
 
 
 class Teller(asyncio.DatagramProtocol):
-    """A node that answers what `tell(query, source)` says: messages, bytes, or nothing; `asked` are the queries."""
+    """A node that answers what `tell(query, source)` says: messages, bytes, nothing, or seconds and then a message."""
 
     def __init__(self, tell):
-        self.tell, self.asked = tell, []
+        self.tell = tell
 
     def connection_made(self, transport):
         self.transport = transport
 
     def datagram_received(self, data, address):
-        query = read(data)
-        self.asked.append(query)
-        told = self.tell(query, Endpoint(ip_address(address[0]), address[1]))
+        told = self.tell(read(data), Endpoint(ip_address(address[0]), address[1]))
         for each in told if isinstance(told, list) else [told]:
-            if each is not None:
-                self.transport.sendto(each if isinstance(each, bytes) else each.encode(), address)
+            seconds, message = each if isinstance(each, tuple) else (0, each)
+            if message is not None:
+                answer = message if isinstance(message, bytes) else message.encode()
+                asyncio.get_running_loop().call_later(seconds, self.transport.sendto, answer, address)
 
 
 @asynccontextmanager
@@ -155,8 +165,11 @@ async def test_without_a_majority_nothing_is_believed(port):
     assert f"{nodes[0]} at 198.51.100.1:1" in problem
 
 
-async def test_without_nodes_it_says_what_to_do(port):
-    assert (await ask(port, [])).problems == [f"observed: no DHT node is known; {ADVICE}"]
+@pytest.mark.parametrize("nodes", [[], ["224.0.0.1:1"], ["255.255.255.255:1"], ["[::1]:1"]], ids=str)
+async def test_without_nodes_that_can_be_asked_it_says_what_to_do(nodes):
+    async with OnlyIPv4(0) as port:
+        where = await ask(port, [Endpoint.parse(each) for each in nodes])
+    assert (where.found, where.problems) == ([], [f"observed: no DHT node is known; {ADVICE}"])
 
 
 NO_ANSWERS = {
@@ -175,7 +188,10 @@ async def test_what_is_no_answer_is_no_voice_and_the_truth_behind_it_is(port, li
     def both(query, source):
         return [NO_ANSWERS[lie](query, source), Reply(query.transaction, {b"id": bytes(20)}, source)]
 
+    failures = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
     assert endpoints(await told(port, both, both, both)) == [f"127.0.0.1:{port.port}"]
+    assert failures == []
 
 
 async def test_an_error_tells_where_we_are_as_well(port):
@@ -183,6 +199,26 @@ async def test_an_error_tells_where_we_are_as_well(port):
         return Failure(query.transaction, 202, "busy", source)
 
     assert endpoints(await told(port, refuse, refuse, refuse)) == [f"127.0.0.1:{port.port}"]
+
+
+def silent(query, source):
+    """Says nothing."""
+
+
+async def test_dead_nodes_do_not_hold_up_the_others_for_long(port, monkeypatch):
+    monkeypatch.setattr("wgdisco.sources.observed.SETTLE", 0.01)
+    async with asyncio.timeout(5):
+        where = await told(port, *[silent] * 4, *[at("198.51.100.7:1")] * 3, deadline=600)
+    assert (endpoints(where), where.problems) == (["198.51.100.7:1"], [])
+
+
+async def test_a_slow_node_that_is_needed_is_waited_for(port, monkeypatch):
+    monkeypatch.setattr("wgdisco.sources.observed.SETTLE", 0.01)
+
+    def slow(query, source):
+        return 0.2, at("198.51.100.7:1")(query, source)
+
+    assert endpoints(await told(port, at("198.51.100.7:1"), at("198.51.100.7:1"), slow)) == ["198.51.100.7:1"]
 
 
 async def test_questions_are_read_only_unlinkable_pings(port):
@@ -228,6 +264,18 @@ def test_a_network_has_one_voice_where_there_are_three():
     """Who rents a /16 full of nodes is outvoted by three others."""
     seen = dict.fromkeys(CROWD, THEIRS) | dict.fromkeys(APART, OURS)
     assert jury([*CROWD, *APART], seen).believed == [OURS]
+
+
+def test_what_a_network_says_first_counts():
+    nodes = [CROWD[0], *APART[:2], CROWD[1]]
+    seen = dict(zip(nodes, (OURS, OURS, THEIRS, THEIRS), strict=True))
+    assert (jury(nodes, seen).believed, len(jury(nodes, seen).voices)) == ([OURS], 3)
+
+
+def test_the_port_is_a_matter_of_those_who_see_our_address():
+    four = [*APART, Endpoint.parse("14.1.1.1:6881")]
+    seen = dict(zip(four, (OURS, OURS, OURS._replace(port=2), THEIRS), strict=True))
+    assert (jury(four, seen).believed, jury(four, seen).mapping) == ([OURS], INDEPENDENT)
 
 
 def test_a_crowd_is_not_believed_while_the_others_are_silent():
