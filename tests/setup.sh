@@ -19,6 +19,7 @@ for part in "$@"; do
         need wg wireguard-tools
         need ethtool ethtool
         need ping iputils-ping
+        need miniupnpd miniupnpd-nftables
         need ps procps
         need unshare util-linux
         ;;

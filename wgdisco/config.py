@@ -47,8 +47,9 @@ class Config(Struct, frozen=True):
 
     `to` is who may read, `networks` references to network secrets (the first is published with, all are read),
     `lifetime` seconds of a record, `endpoints` what to publish instead of finding out, `stun` the servers to ask
-    (empty: none), `observers` the DHT nodes to ask where no STUN server answers (empty: none), `expose_hosts` whether
-    the audience `key` learns addresses inside our network, `backends` a table for each store.
+    (empty: none), `observers` the DHT nodes to ask where no STUN server answers (empty: none), `portmap` whether the
+    agent asks the router to forward our port, `expose_hosts` whether the audience `key` learns addresses inside our
+    network, `backends` a table for each store.
     """
 
     to: Literal["peers", "network", "key"] | None = None
@@ -57,6 +58,7 @@ class Config(Struct, frozen=True):
     endpoints: tuple[str, ...] = ()
     stun: tuple[str, ...] | None = None
     observers: tuple[str, ...] | None = None
+    portmap: bool = False
     expose_hosts: bool = False
     backends: dict[str, dict[str, Any]] = {}
 

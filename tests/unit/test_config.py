@@ -90,7 +90,7 @@ def test_an_empty_file_says_nothing(file: Path) -> None:
         ("to = 'key'\n[backend.etcd]\n", "2: unknown key 'backend'; did you mean 'backends'?"),
         (
             "zzz = 1\n",
-            "1: unknown key 'zzz'; there are: to, networks, lifetime, endpoints, stun, observers, expose_hosts, backends",
+            "1: unknown key 'zzz'; there are: to, networks, lifetime, endpoints, stun, observers, portmap, expose_hosts, backends",
         ),
         ("lifetime = 5\n", "1: lifetime = 5: expected whole number >= 60, <= 86400"),
         ("lifetime = '1h'\n", "1: lifetime = '1h': expected whole number >= 60, <= 86400"),

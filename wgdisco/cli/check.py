@@ -15,6 +15,7 @@ from wgdisco.cli.common import (
     add_secret,
     add_whereabouts,
     open_port,
+    release,
     setting,
     sources,
 )
@@ -67,7 +68,11 @@ async def _whereabouts(here: Setting) -> int:
 
     async with AsyncExitStack() as stack:
         port = await open_port(here, stack)
-        where = await gather(sources(here, port))
+        asked = sources(here, port)
+        try:
+            where = await gather(asked)
+        finally:
+            await release(asked)
     for problem in where.problems:
         _line(False, "whereabouts", problem)
     _line(port is not None, "port", "WireGuard's own port can be used for STUN" if port else "see above")

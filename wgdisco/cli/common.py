@@ -33,6 +33,7 @@ __all__ = [
     "note",
     "only_interface",
     "open_port",
+    "release",
     "scope_of",
     "seconds",
     "setting",
@@ -115,6 +116,7 @@ def add_whereabouts(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="DHT nodes to ask where no STUN server answers (default: those of backend dht, if it is used)",
     )
+    group.add_argument("--portmap", action="store_true", help="ask the router to forward our port (PCP, NAT-PMP, UPnP)")
     group.add_argument(
         "--expose-hosts", action="store_true", help="with --to key: also the addresses inside our own network"
     )
@@ -271,8 +273,12 @@ async def open_port(here: Setting, stack: AsyncExitStack) -> Port | None:
         return None
 
 
-def sources(here: Setting, port: Port | None) -> list[Source]:
-    """The sources of whereabouts; given endpoints alone when there are some."""
+def sources(here: Setting, port: Port | None, *, resident: bool = False, outlive: bool = False) -> list[Source]:
+    """The sources of whereabouts; given endpoints alone when there are some.
+
+    `resident`: for the agent, which may ask the router as configured. `outlive`: what is asked of the router stays when
+    the source is closed, for as long as the record that names it.
+    """
     from wgdisco.endpoint import Endpoint
     from wgdisco.sources.interface import InterfaceSource
     from wgdisco.sources.static import StaticSource
@@ -284,7 +290,31 @@ def sources(here: Setting, port: Port | None) -> list[Source]:
     found: list[Source] = [InterfaceSource(interface.listen_port, interface.fwmark, allowed)]
     if port is not None:
         found += _outside(here, port)
+    if here.options.portmap or (resident and here.config.portmap):
+        found.append(_portmap(here, resident=resident, outlive=outlive))
     return found
+
+
+def _portmap(here: Setting, *, resident: bool, outlive: bool) -> Source:
+    """The router; the agent does not wait for a slow one, and has its answer next time."""
+    from wgdisco.sources.portmap import PortmapSource
+
+    _, interface, private = here.wireguard
+    return PortmapSource(
+        interface.listen_port,
+        lifetime=here.config.lifetime,
+        fwmark=interface.fwmark,
+        secret=private.agree(private.public),
+        patience=0.3 if resident else None,
+        outlive=outlive,
+    )
+
+
+async def release(listed: Sequence[Source]) -> None:
+    """Take back what sources asked of others, as a forwarded port."""
+    for source in listed:
+        if (close := getattr(source, "close", None)) is not None:
+            await close()
 
 
 def _outside(here: Setting, port: Port) -> list[Source]:

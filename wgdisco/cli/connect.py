@@ -79,7 +79,7 @@ def _session(here: Setting, node: Node, port: Port | None, peer: PublicKey) -> S
         device,
         interface,
         port,
-        gathering(sources(here, port)),
+        gathering(sources(here, port, outlive=True)),
         node.readers(scope_of(here), [peer]),
         lambda text, _: note(text),
         show.echo,

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from wgdisco.cli.common import Setting, add_identity, add_whereabouts, note, open_port, setting, sources
+from wgdisco.cli.common import Setting, add_identity, add_whereabouts, note, open_port, release, setting, sources
 
 if TYPE_CHECKING:
     from wgdisco.sources import Nat, Source, Where
@@ -44,7 +44,11 @@ async def _find(here: Setting) -> Where:
 
     async with AsyncExitStack() as stack:
         port = await open_port(here, stack)
-        return await gather([thorough(source) for source in sources(here, port)], THOROUGH)
+        asked = [thorough(source) for source in sources(here, port)]
+        try:
+            return await gather(asked, THOROUGH)
+        finally:
+            await release(asked)
 
 
 def thorough(source: Source) -> Source:

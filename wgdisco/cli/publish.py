@@ -91,7 +91,7 @@ async def _whereabouts(here: Setting) -> Where:
         raise UsageError("without an interface there is nothing to find out from; say where: --endpoint ADDRESS:PORT")
     async with AsyncExitStack() as stack:
         port = None if here.given() else await open_port(here, stack)
-        return await gather(sources(here, port))
+        return await gather(sources(here, port, outlive=True))
 
 
 def _failed(publication: Publication) -> int:

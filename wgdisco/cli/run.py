@@ -87,7 +87,7 @@ def _means(options: argparse.Namespace, name: str) -> Means:
     here = setting(options)
     return Means(
         node=here.node,
-        sources=lambda interface, port: sources(_with(here, interface), port),
+        sources=lambda interface, port: sources(_with(here, interface), port, resident=True, outlive=options.once),
         gather=gathering,
         scope=scope_of(here),
         expose_hosts=here.expose_hosts,

@@ -26,7 +26,7 @@ class Route(NamedTuple):
     """How a datagram would leave: by which interface, from which of our addresses, on link or by a gateway.
 
     `ours` says that the destination is an address of this host, `one` that it is a single host (no broadcast, multicast
-    or anycast), `wireguard` that the interface is a WireGuard tunnel.
+    or anycast), `wireguard` that the interface is a WireGuard tunnel, `gateway` is the router's address.
     """
 
     interface: str
@@ -35,6 +35,7 @@ class Route(NamedTuple):
     ours: bool = False
     one: bool = True
     wireguard: bool = False
+    gateway: Address | None = None
 
 
 def is_wireguard(link: Link) -> bool:
@@ -96,4 +97,5 @@ class Routes:
             ours=kind == LOCAL,
             one=kind in (UNICAST, LOCAL),
             wireguard=is_wireguard(link),
+            gateway=ip_address(found[RTA_GATEWAY]) if RTA_GATEWAY in found else None,
         )

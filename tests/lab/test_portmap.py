@@ -1,0 +1,270 @@
+"""A router that forwards our port because we asked: real miniupnpd, seen from outside."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.lab.lab import Host, Lab, Router
+from tests.lab.miniupnpd import OUTSIDE, Miniupnpd
+from tests.lab.space import HERE
+from wgdisco.record import Kind
+
+pytestmark = pytest.mark.lab
+
+PORT = 51820
+NO_PCP = "insert rule inet firewall input udp dport 5351 @th,64,8 2 reject\n"
+"""A router that knows only NAT-PMP: version 2, PCP's, is refused."""
+PROTOCOLS = {
+    "PCP": ({}, ""),
+    "NAT-PMP": ({}, NO_PCP),
+    "UPnP": ({"upnp": True, "pcp": False}, ""),
+}
+SILENT = (
+    "the router 192.168.1.1 answers neither PCP, NAT-PMP nor UPnP; forward UDP port 51820 there by hand and name it "
+    "with --endpoint ADDRESS:PORT"
+)
+by_each_protocol = pytest.mark.parametrize("protocol", PROTOCOLS)
+
+
+class Forwarded:
+    """A process of a host that has its port forwarded (tests/lab/forwarded.py)."""
+
+    def __init__(self, host: Host, secret: str = "one", *options: str) -> None:
+        pytest.importorskip("miniupnpc")
+        self.process = host.popen(
+            sys.executable, HERE / "forwarded.py", str(PORT), secret, *options, stdin=subprocess.PIPE
+        )
+
+    def __call__(self, *words: object) -> list:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(*words, file=self.process.stdin, flush=True)
+        return json.loads(self.process.stdout.readline())
+
+    def find(self, deadline: float = 6) -> tuple[list[str], list[str]]:
+        """Where we are reached, and the problems."""
+        found, problems = self("find", deadline)
+        assert all(kind == Kind.MAPPED for _, _, kind in found)
+        return [endpoint for endpoint, _, _ in found], problems
+
+    def protocols(self) -> list[str]:
+        """By which protocol, for each endpoint."""
+        return [detail.rpartition(" ")[2] for _, detail, _ in self("find", 6)[0]]
+
+
+def home(lab: Lab, protocol: str = "PCP", *, ipv6: bool = False, address: str = OUTSIDE) -> tuple[Router, Miniupnpd]:
+    """A home router that speaks the protocol."""
+    router = lab.router("home", "masq", address=f"{address}/24", ipv6=ipv6)
+    options, rules = PROTOCOLS[protocol]
+    daemon = Miniupnpd(router, **options)
+    router.nft(rules)
+    return router, daemon
+
+
+def listener(host: Host, family: int = socket.AF_INET) -> socket.socket:
+    """Whoever has WireGuard's port in the host."""
+    opened = host.socket(family=family)
+    opened.bind(("", PORT))
+    opened.settimeout(0.5)
+    return opened
+
+
+def reaches(peer: Host, endpoint: str, there: socket.socket) -> bool:
+    """Whether a datagram from outside, which nobody inside asked for, arrives."""
+    address, _, port = endpoint.rpartition(":")
+    family = socket.AF_INET6 if "[" in address else socket.AF_INET
+    with peer.socket(family=family) as knock:
+        knock.sendto(b"knock", (address.strip("[]"), int(port)))
+        try:
+            return there.recv(100) == b"knock"
+        except TimeoutError:
+            return False
+
+
+def counted(router: Router) -> Callable[[], int]:
+    """How many questions the router has got on the ports of the three protocols."""
+    router.nft("insert rule inet firewall input udp dport { 1900, 5351 } counter\n")
+
+    def count() -> int:
+        listed = router.run("nft", "list", "chain", "inet", "firewall", "input").stdout
+        return int(listed.partition("counter packets ")[2].split()[0])
+
+    return count
+
+
+@by_each_protocol
+def test_a_datagram_from_outside_arrives_until_we_go(lab, protocol):
+    """Not before, and no more after `close`, which removes the rule from the router."""
+    router, daemon = home(lab, protocol)
+    host, peer = lab.host("host", router), lab.public("peer")
+    with listener(host) as there:
+        endpoint = f"{OUTSIDE}:{PORT}"
+        assert not reaches(peer, endpoint, there)
+        forwarded = Forwarded(host)
+        assert forwarded.find() == ([endpoint], [])
+        assert forwarded.protocols() == [protocol]
+        assert reaches(peer, endpoint, there)
+        forwarded("close")
+        assert "dnat" not in daemon.rules
+        assert not reaches(peer, endpoint, there)
+
+
+def test_pcp_opens_the_firewall_for_ipv6(lab):
+    router, _ = home(lab, ipv6=True)
+    host, peer = lab.host("host", router), lab.public("peer")
+    ours = next(str(each.ip) for each in host.addresses if each.version == 6)
+    with listener(host, socket.AF_INET6) as there:
+        assert not reaches(peer, f"[{ours}]:{PORT}", there)
+        forwarded = Forwarded(host)
+        assert forwarded.find() == ([f"{OUTSIDE}:{PORT}", f"[{ours}]:{PORT}"], [])
+        assert reaches(peer, f"[{ours}]:{PORT}", there)
+        forwarded("close")
+        assert not reaches(peer, f"[{ours}]:{PORT}", there)
+
+
+@by_each_protocol
+def test_after_a_reboot_of_the_router_the_port_is_forwarded_again_at_once(lab, protocol):
+    router, daemon = home(lab, protocol)
+    host = lab.host("host", router)
+    time.sleep(2.2)  # the router's epoch has to be more than a second behind the one we know
+    forwarded = Forwarded(host, "one", "0")
+    found = forwarded.find()
+    assert found == ([f"{OUTSIDE}:{PORT}"], [])
+    before = daemon.rules
+    assert forwarded.find() == found
+    daemon.reboot()
+    router.nft(PROTOCOLS[protocol][1])
+    assert "dnat" not in daemon.rules
+    assert forwarded.find() == found
+    assert daemon.rules == before
+
+
+@by_each_protocol
+def test_a_mapping_is_renewed_when_half_of_it_is_over_and_not_before(lab, protocol):
+    router, daemon = home(lab, protocol)
+    forwarded = Forwarded(lab.host("host", router), "one", "100000")
+    asked = {"PCP": "PCP MAP: ", "NAT-PMP": "NAT-PMP port mapping request", "UPnP": "AddPortMapping: ext port"}[
+        protocol
+    ]
+    found = forwarded.find()
+    forwarded("later", 1790)
+    assert forwarded.find() == found
+    assert daemon.log.count(asked) == 1
+    forwarded("later", 20)
+    assert forwarded.find() == found
+    assert daemon.log.count(asked) == 2
+
+
+@by_each_protocol
+def test_another_outer_port_is_taken_when_a_neighbour_has_ours(lab, protocol):
+    router, _ = home(lab, protocol)
+    neighbour, host, peer = lab.host("neighbour", router), lab.host("host", router), lab.public("peer")
+    taken, forwarded = Forwarded(neighbour).find(), Forwarded(host)
+    (endpoint,), problems = forwarded.find()
+    assert (taken[0], problems) == ([f"{OUTSIDE}:{PORT}"], [])
+    assert endpoint != taken[0][0]
+    with listener(host) as there:
+        assert reaches(peer, endpoint, there)
+
+
+def test_a_process_that_was_killed_leaves_a_mapping_that_the_next_one_may_have(lab):
+    """The nonce is made from a secret that outlives the process, and a router may let nobody else change a mapping."""
+    router, daemon = home(lab)
+    host = lab.host("host", router)
+    killed = Forwarded(host)
+    found = killed.find()
+    killed.process.send_signal(signal.SIGKILL)
+    again = Forwarded(host)
+    assert (again.find(), again.protocols()) == (found, ["PCP"])
+    nonces = re.findall(r"added mapping UDP .* 'PCP MAP (\w+)'", daemon.log)
+    assert len(nonces) == 2
+    assert nonces[0] == nonces[1]
+
+
+def test_what_somebody_else_mapped_to_us_is_used_and_stays(lab):
+    router, daemon = home(lab, "UPnP")
+    host = lab.host("host", router)
+    host.call(map_by_hand, "http://192.168.1.1:5000/rootDesc.xml", host.address)
+    forwarded = Forwarded(host)
+    assert forwarded.find() == ([f"{OUTSIDE}:{PORT}"], [])
+    forwarded("close")
+    assert f"dnat ip to {host.address}:{PORT}" in daemon.rules
+
+
+def map_by_hand(description: str, address: str) -> None:
+    import miniupnpc
+
+    device = miniupnpc.UPnP()
+    device.selectigd(description)
+    device.addportmapping(PORT, "UDP", address, PORT, "mine", "", 0)
+
+
+@by_each_protocol
+def test_a_router_behind_a_carriers_nat_gives_no_candidate(lab, protocol):
+    router, daemon = home(lab, protocol, address="100.64.0.9")
+    found, problems = Forwarded(lab.host("host", router)).find()
+    assert (found, len(problems)) == ([], 1)
+    assert "dnat" not in daemon.rules
+    said = {"PCP": "NO_RESOURCES", "NAT-PMP": "Network Failure", "UPnP": "outer address"}[protocol]
+    assert said in problems[0], problems
+
+
+def test_an_unknown_router_is_silent_and_is_left_alone_for_ten_minutes(lab):
+    router = lab.router("home", "masq", lan="192.168.1.0/24")
+    count = counted(router)
+    router.nft("insert rule inet firewall input udp dport { 1900, 5351 } drop\n")
+    router.nft("insert rule inet firewall input udp dport { 1900, 5351 } counter\n")
+    forwarded = Forwarded(lab.host("host", router))
+    silence = (
+        [],
+        [f"portmap: {SILENT}"],
+    )
+    assert forwarded.find() == silence
+    asked = count()
+    assert 0 < asked <= 20
+    forwarded("later", 590)
+    assert forwarded.find() == silence
+    assert count() == asked
+    forwarded("later", 20)
+    assert forwarded.find() == silence
+    assert count() > asked
+
+
+def test_another_router_is_asked_at_once(lab):
+    """Roaming into another network waits for nothing, however silent the last router was."""
+    quiet = lab.router("quiet", "masq", lan="192.168.7.0/24")
+    router, _ = home(lab)
+    host = lab.host("host", quiet)
+    forwarded = Forwarded(host)
+    assert forwarded.find()[0] == []
+    host.move(router)
+    assert forwarded.find() == ([f"{OUTSIDE}:{PORT}"], [])
+
+
+def test_the_deadline_is_kept_and_the_result_comes_with_the_next_find(lab):
+    router, _ = home(lab)
+    host = lab.host("host", router)
+    host.cable.delay(0.1)
+    forwarded = Forwarded(host)
+    assert forwarded.find(0.01) == ([], [])
+    assert forwarded.find() == ([f"{OUTSIDE}:{PORT}"], [])
+
+
+def test_endpoints_shows_the_forwarded_port_and_takes_it_back(lab):
+    router, daemon = home(lab)
+    host = lab.host("host", router)
+    host.wireguard("wg0", "10.9.0.1/24")
+    done = host.run(sys.executable, "-m", "wgdisco", "endpoints", "--portmap", "--stun", "none")
+    line = f"  endpoint: {OUTSIDE}:{PORT} (mapped; forwarded by the router {router.lans[0][1]}, PCP)"
+    assert line in done.stdout.splitlines()
+    assert "added mapping UDP" in daemon.log
+    assert "dnat" not in daemon.rules
