@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import stat
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import PATH, require_binary
+from tests.support import PATH, require_binary, wait_for
 from wgdisco.cli.main import COMMANDS
+from wgdisco.errors import ConfigError
 from wgdisco.report import where
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +26,7 @@ DISPATCHER = CONTRIB / "NetworkManager/90-wgdisco"
 QUICK = CONTRIB / "wg-quick/wg0.conf"
 BASH, ZSH, FISH = (CONTRIB / "completions" / name for name in ("wgdisco.bash", "_wgdisco", "wgdisco.fish"))
 MANUAL = CONTRIB / "man/wgdisco.1"
+PR_SET_MDWE = 65  # linux/prctl.h
 EXPOSURE = 1.6  # of 10, as systemd 252 counts; what is left is named in docs/install.md
 
 
@@ -153,7 +156,7 @@ def test_the_manual_page_shows_every_command_and_option() -> None:
         shown = output(sys.executable, "-m", "wgdisco", name, "--help")
         section = text.partition(f"   wgdisco {name}\n")[2].partition("\n   wgdisco ")[0]
         assert section, name
-        wanted = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", shown.partition("\n\n")[0])) - {"--help"}
+        wanted = set(re.findall(r"^  (?:-\w[^,\n]*, )?(--[a-z][a-z-]*)", shown, re.MULTILINE)) - {"--help"}
         assert {option for option in wanted if option not in section} == set(), name
 
 
@@ -215,6 +218,108 @@ def test_the_unit_keeps_state_where_the_agent_writes_it() -> None:
     assert found["RuntimeDirectoryPreserve"] == ["yes"]
 
 
+def test_the_unit_restarts_what_hangs_or_fails_unless_the_configuration_is_to_blame() -> None:
+    found = unit()
+    assert (found["Type"], found["NotifyAccess"], found["WatchdogSec"]) == (["notify"], ["main"], ["60"])
+    assert (found["Restart"], found["StartLimitIntervalSec"]) == (["on-failure"], ["0"])
+    assert found["RestartPreventExitStatus"] == [str(ConfigError.exit_code)]
+
+
+def test_the_unit_reloads_by_the_signal_and_ends_the_agent_alone() -> None:
+    """A good-bye may go through a program of backend exec, which must not get the signal that the agent gets."""
+    found = unit()
+    assert found["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+    assert found["KillMode"] == ["mixed"]
+
+
+def test_the_unit_waits_for_wg_quick_and_depends_on_nothing() -> None:
+    found = unit()
+    assert found["After"] == ["network.target wg-quick@%i.service"]
+    assert {"BindsTo", "Requires", "PartOf", "Requisite", "Wants"} & set(found) == set()
+
+
+def test_nothing_the_unit_writes_can_be_read_by_others() -> None:
+    """State holds who was seen where, and a core would hold the private key."""
+    found = unit()
+    assert (found["UMask"], found["StateDirectoryMode"], found["LimitCORE"]) == (["0077"], ["0700"], ["0"])
+
+
+# ---- the agent as the unit starts it
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """Where systemd would listen for what the service says."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(30)
+        yield listener
+
+
+def heard(manager: socket.socket, wanted: str) -> None:
+    """Wait until the service has said this; TimeoutError when it does not."""
+    while wanted not in manager.recv(4096).decode().splitlines():
+        pass
+
+
+def agent(host, folder: Path):
+    """The agent with the privileges and the directories that the unit gives it; systemd's own part is played here."""
+    names = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in unit()["CapabilityBoundingSet"][0].split())
+    privileges = [f"--bounding-set=-all,{names}", f"--inh-caps=-all,{names}", "--no-new-privs"]
+    python = (
+        f"import ctypes; assert not ctypes.CDLL(None).prctl({PR_SET_MDWE}, 1, 0, 0, 0); " if forbids_new_code() else ""
+    )
+    python += "import sys; from wgdisco.cli.main import entry; sys.argv[0] = 'wgdisco'; entry()"
+    (folder / "state").mkdir()
+    environment = {
+        "NOTIFY_SOCKET": str(folder / "notify"),
+        "WATCHDOG_USEC": "1000000",
+        "STATE_DIRECTORY": str(folder / "state"),
+        "PYTHONPATH": str(ROOT),
+    }
+    (folder / "store").mkdir()
+    words = ["run", "-i", "wg0", "-b", "folder", "-o", f"path={folder / 'store'}", "-e", "203.0.113.99:51820"]
+    command = [require_binary("setpriv"), *privileges, sys.executable, "-c", python, *words]
+    with (folder / "log").open("w") as log:
+        return host.popen(*command, env=environment, stdout=log, stderr=log)
+
+
+def forbids_new_code() -> bool:
+    """Whether this kernel knows MemoryDenyWriteExecute= as a rule of its own (Linux 6.3)."""
+    test = f"import ctypes, sys; sys.exit(bool(ctypes.CDLL(None).prctl({PR_SET_MDWE}, 1, 0, 0, 0)))"
+    return subprocess.run([sys.executable, "-c", test], check=False).returncode == 0
+
+
+@pytest.mark.lab
+def test_the_agent_tells_systemd_what_the_unit_waits_for(lab, manager, tmp_path) -> None:
+    """Ready, alive, reloading and ready again, stopping; with two capabilities, and no memory to write code into."""
+    host = lab.public("alice")
+    other = lab.public("bob").wireguard("wg0", "10.9.0.2/24")
+    host.wireguard("wg0", "10.9.0.1/24").peer(other.public, "10.9.0.2/32")
+    process = agent(host, tmp_path)
+    heard(manager, "READY=1")
+    heard(manager, "WATCHDOG=1")
+    heard(manager, "WATCHDOG=1")
+    process.send_signal(signal.SIGHUP)
+    heard(manager, "RELOADING=1")
+    heard(manager, "READY=1")
+    wait_for(lambda: any((tmp_path / "store").iterdir()), "the record is published")
+    assert any((tmp_path / "state").glob("key-*.sqlite"))
+    assert host.path("/run/wgdisco/wg0/state.json").exists()
+    process.send_signal(signal.SIGTERM)
+    heard(manager, "STOPPING=1")
+    assert process.wait(30) == 0
+    assert "CAP_" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.lab
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the agent is ready when it has read its interface")
+def test_the_agent_is_ready_though_its_interface_is_not_there_yet(lab, manager, tmp_path) -> None:
+    """Else systemd ends it after 90 s, and a boot without the interface does not finish before."""
+    agent(lab.public("alice"), tmp_path)
+    assert "READY=1" in [manager.recv(4096).decode().partition("\n")[0] for _ in range(6)]
+
+
 # ---- wg-quick
 
 
@@ -265,8 +370,6 @@ def wg_quick(host, folder: Path, config: str, action: str) -> list[str]:
 
 
 def wait_until_told(folder: Path, lines: list[str]) -> None:
-    from tests.support import wait_for
-
     wait_for(lambda: (folder / "told").exists() and (folder / "told").read_text().splitlines() == lines, f"{lines}")
 
 
@@ -276,7 +379,7 @@ def wait_until_told(folder: Path, lines: list[str]) -> None:
 def test_the_dispatcher_is_right_shell() -> None:
     output("sh", "-n", DISPATCHER)
     output(require_binary("shellcheck"), DISPATCHER)
-    assert stat.S_IMODE(DISPATCHER.stat().st_mode) & 0o133 == 0o111  # NetworkManager runs no script others can write
+    assert os.access(DISPATCHER, os.X_OK)
 
 
 @pytest.fixture
@@ -285,8 +388,8 @@ def dispatch(tmp_path: Path) -> Callable[..., list[str]]:
     folder, told = tmp_path / "bin", tmp_path / "told"
     configuration = tmp_path / "etc"
     configuration.mkdir()
-    (configuration / "wg0.toml").touch()
-    (configuration / "eth0.toml").touch()
+    for interface in ("wg0", "wg", "eth0"):
+        (configuration / f"{interface}.toml").touch()
     program(folder, "wg", "echo wg0 wg1")
     text = DISPATCHER.read_text()
     assert text.count("/etc/wgdisco/$interface") == 1
