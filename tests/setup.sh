@@ -33,6 +33,7 @@ for part in "$@"; do
         need nats-server nats-server
         need nginx nginx-light
         need openssl openssl
+        need jq jq
         ;;
     contrib)
         need systemd-analyze systemd

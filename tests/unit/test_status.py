@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import subprocess
 from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
 import msgspec
 import pytest
+from msgspec.structs import fields
 
+from tests.support import require_binary
 from tests.unit.reports import ALICE, BOB, CAROL, NOW, a_backend, a_candidate, a_peer, a_record, a_report
 from tests.unit.test_layering import HEAVY, loaded_by
 from wgdisco import report
@@ -261,6 +265,56 @@ def test_a_record_shows_its_age_its_end_and_its_store(found: RecordReport | None
 def test_help_loads_no_library() -> None:
     code = "from wgdisco.cli.main import main\ntry:\n    main(['status', '--help'])\nexcept SystemExit:\n    pass"
     assert loaded_by(code) & HEAVY == set()
+
+
+def test_a_report_that_names_no_process_is_of_no_live_agent() -> None:
+    """Not even when the process that it names cannot be looked at either."""
+    assert report.life(0) == (0, "")
+    assert not report.alive(a_report(pid=0, process=0, boot=""))
+
+
+@pytest.mark.parametrize(
+    "least",
+    [
+        BackendReport(name="x"),
+        PeerReport(key="x", state="x"),
+        RecordReport(issued=1.0, ends=1.0, backend="x", nat=("", "")),
+        CandidateReport(endpoint="x", kind="x"),
+        Counters(),
+        Report(written=1.0, interface="x", state="x", since=1.0, pid=1, process=1, boot="x", nat=("", "")),
+    ],
+    ids=lambda least: type(least).__name__,
+)
+def test_what_is_not_said_is_nothing(least: msgspec.Struct) -> None:
+    """Readers may rely on it: a field that is left out is empty, 0, false or null."""
+    said = [each.name for each in fields(least) if each.required] + ["version", "nat", "counters"]
+    values = {name: value for name, value in msgspec.structs.asdict(least).items() if name not in said}
+    assert [name for name, value in values.items() if value] == []
+
+
+EXAMPLES = re.findall(r"^    wgdisco status ([^|]*) \| (jq .*)$", PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("example", "answer"),
+    [*zip(EXAMPLES, [re.escape(BOB), "", "dht: gone", rf"{re.escape(BOB)} -?\d+ s old"], strict=True)],
+    ids=[command for _, command in EXAMPLES],
+)
+def test_the_examples_with_jq(capsys, folder, example: tuple[str, str], answer: str) -> None:
+    """As they stand on the page, run by jq itself; only ages are counted from jq's own clock."""
+    require_binary("jq")
+    backends = [a_backend(), a_backend(name="dht", error="dht: gone", failed=NOW), a_backend(name="lan", error="")]
+    put(folder, backends=backends, peers=[a_peer(), a_peer(key=CAROL, state="connected", record=None)])
+    words, command = example
+    main(["status", *words.split()])
+    told = capsys.readouterr().out
+    done = subprocess.run(shlex.split(command), input=told, capture_output=True, text=True, check=True)
+    assert re.fullmatch(answer, done.stdout.removesuffix("\n"))
+
+
+def test_the_page_names_how_many_peers_are_many() -> None:
+    assert f"beyond {report.MANY} those alone" in PAGE
+    assert f"more than {report.MANY} peers" in PAGE
 
 
 STRUCTS = (Report, BackendReport, PeerReport, RecordReport, CandidateReport, Counters)

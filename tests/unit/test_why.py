@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,10 +31,14 @@ from wgdisco import report
 from wgdisco.cli import why
 from wgdisco.cli.case import Case, Reason
 from wgdisco.cli.main import main
+from wgdisco.cli.peers import chosen
 from wgdisco.cli.reasons import RULES, likely, works
 from wgdisco.device.routes import Route
+from wgdisco.errors import InvalidKey, UsageError
+from wgdisco.keys import PublicKey
 from wgdisco.report import PeerReport
 
+NOBODY_KNOWS = ("unknown", "unknown")
 SHORT = f"{BOB[:8]}…"
 
 
@@ -296,7 +301,7 @@ def test_every_rule_is_tested() -> None:
         case(a_peer(handshake=NOW - 70, received=NOW - 59)),
         case(issued=NOW + 4),
         case(a_peer(record=a_record(issued=NOW + 4, candidates=[a_candidate("no answer")]))),
-        case(a_peer(since=NOW - 6)),
+        case(a_peer(since=NOW - 5)),
         case(backends=[a_backend(), a_backend(name="dht", error="gone", failed=NOW)]),
         case(with_candidates(a_candidate("no answer"), nat=OPEN), nat=HARD),
     ],
@@ -315,8 +320,9 @@ def test_only_connected_is_well() -> None:
     [
         (OPEN, OPEN, True),
         (HARD, HARD, False),
-        (OPEN, ("unknown", "unknown"), None),
-        (("unknown", "unknown"), OPEN, None),
+        (OPEN, NOBODY_KNOWS, None),
+        ((OPEN[0], "unknown"), (OPEN[0], "unknown"), True),
+        (NOBODY_KNOWS, OPEN, None),
     ],
 )
 def test_whether_a_pair_is_possible_may_be_unknown(ours, theirs, possible: bool | None) -> None:
@@ -354,7 +360,7 @@ def put(folder: Path, **fields) -> None:
 @pytest.mark.usefixtures("still")
 def test_the_whole_of_it(capsys, folder) -> None:
     candidates = [
-        a_candidate("answered", rtt=0.0234, at=NOW - 8),
+        a_candidate("answered", rtt=0.9, at=NOW - 8),
         a_candidate("no answer", endpoint="[2001:db8::1]:51820", kind="host", at=NOW - 9),
         a_candidate("not tried", endpoint="127.0.0.1:1", kind="host", reason="loopback"),
         a_candidate("", endpoint="192.0.2.9:9", kind="mapped"),
@@ -390,7 +396,7 @@ backends:
   dht   fails for 1 minute: gone
 
 its candidates:
-  198.51.100.11:51820  server-reflexive  answered within 23 ms, 8 seconds ago
+  198.51.100.11:51820  server-reflexive  answered within 900 ms, 8 seconds ago
   [2001:db8::1]:51820  host              no answer, 9 seconds ago
   127.0.0.1:1          host              not tried: loopback
   192.0.2.9:9          mapped            not yet tried
@@ -475,8 +481,6 @@ def interface(tmp_path: Path, monkeypatch) -> Iterator[None]:
 
 
 def report_key(text: str) -> str:
-    from wgdisco.keys import PublicKey
-
     return PublicKey.parse(text).raw.hex()
 
 
@@ -498,17 +502,26 @@ def test_without_an_agent_the_stores_are_asked(capsys, tmp_path, monkeypatch) ->
         shelf.mkdir()
         nothing = told(capsys, 1, *words)
         assert (nothing["reason"], nothing["agent"], nothing["next"]) == ("unstored", "none", "wgdisco run -i wg0")
+        assert (nothing["peer"]["state"], nothing["peer"].get("endpoint", "")) == ("searching", "")
+        assert nothing["backends"][0].get("stored", 0) == 0
         say(tmp_path, b"a" * 32, "-e", "192.0.2.1:51820", *store)
         capsys.readouterr()
         mine = told(capsys, 1, *words)
-        assert (mine["reason"], mine["own"]["key"], mine["own"]["issued"] > 0) == ("unknown", ALICE, True)
+        assert (mine["reason"], mine["own"]["key"]) == ("unknown", ALICE)
+        assert mine["own"]["ends"] - mine["own"]["issued"] == 3600
         assert mine["backends"][0]["stored"] == mine["own"]["issued"]
         say(tmp_path, b"b" * 32, "-e", "192.0.2.7:51820", *store)
         capsys.readouterr()
         both = told(capsys, 1, *words)
         assert both["reason"] == "alone"
-        assert both["peer"]["record"]["backend"] == "folder"
-        assert both["peer"]["record"]["candidates"] == [{"endpoint": "192.0.2.7:51820", "kind": "mapped"}]
+        record = both["peer"]["record"]
+        assert (both["peer"]["state"], record["backend"], record["ends"] - record["issued"]) == (
+            "waiting",
+            "folder",
+            3600,
+        )
+        assert record["candidates"] == [{"endpoint": "192.0.2.7:51820", "kind": "mapped"}]
+        assert "checks" not in record
         say(tmp_path, b"b" * 32, "-e", "192.0.2.1:51820", *store)  # our own
         capsys.readouterr()
         own = told(capsys, 1, *words)
@@ -529,6 +542,48 @@ def test_a_live_agent_that_leaves_the_peer_out_is_no_missing_one(capsys, tmp_pat
         put(folder, process=1)
         found = told(capsys, 1, "why", BOB, "-e", "192.0.2.1:51820", *store)
         assert (found["agent"], found["reason"]) == ("none", "alone")
+
+
+def test_a_live_session_is_told_from_the_interface(capsys, tmp_path, monkeypatch) -> None:
+    """Without any agent and any record: two interfaces that have shaken hands."""
+    (tmp_path / "shelf").mkdir()
+    with box("wg0", "wg1") as made:
+        for name, raw, port, other in (("wg0", b"a" * 32, 51820, BOB), ("wg1", b"b" * 32, 51821, ALICE)):
+            made.configure(name, f"private_key={raw.hex()}\nlisten_port={port}\npublic_key={report_key(other)}")
+            made.run("ip", "link", "set", name, "up")
+        there = f"public_key={report_key(BOB)}\nupdate_only=true\nendpoint=127.0.0.1:51821"
+        made.configure("wg0", f"{there}\npersistent_keepalive_interval=25")
+        deadline = time.monotonic() + 10
+        while "last_handshake_time_sec=0" in made.peers("wg0")[report_key(BOB)] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        monkeypatch.setattr("wgdisco.device.list_devices", lambda: ["wg0"])
+        monkeypatch.setattr("wgdisco.device.open_device", made.device)
+        found = told(capsys, 0, "why", BOB, "-e", "192.0.2.1:51820", "-b", "folder", "-o", f"path={tmp_path}/shelf")
+    assert (found["reason"], found["peer"]["state"]) == ("connected", "connected")
+    assert (found["peer"]["endpoint"], found["peer"]["keepalive"]) == ("127.0.0.1:51821", 25)
+    assert (found["peer"]["rx"] > 0, found["peer"]["tx"] > 0) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("agent", "text"),
+    [
+        ("reports", "running (its report is 1 second old)"),
+        ("silent", "runs, but its report leaves this peer out; all this was looked up just now"),
+        ("none", "none runs; all this was looked up just now"),
+    ],
+)
+def test_it_says_from_whom_it_knows(agent: str, text: str) -> None:
+    assert f"  agent: {text}" in list(why.lines(case(agent=agent)))
+
+
+def test_a_beginning_of_several_keys_is_not_enough() -> None:
+    keys = [PublicKey.parse(each) for each in (ALICE, BOB, CAROL)]
+    alike = [key for key in keys for _ in range(2)]  # as if their keys began alike
+    with pytest.raises(UsageError, match="is the beginning of 2 peers of wg0; type more of it"):
+        chosen(BOB[:5], alike, "wg0")
+    assert chosen(BOB[:4], keys, "wg0") == keys[1]
+    with pytest.raises(InvalidKey):
+        chosen(BOB[:3], keys, "wg0")
 
 
 def test_a_key_that_is_no_peer_is_told_with_the_way_to_add_it(capsys, tmp_path, monkeypatch) -> None:

@@ -10,7 +10,7 @@ import os
 from contextlib import AsyncExitStack, closing
 from typing import TYPE_CHECKING
 
-from wgdisco.cli.common import Setting, open_port, sources
+from wgdisco.cli.common import Setting, open_port, release, sources
 from wgdisco.cli.show import kind_name
 from wgdisco.discovery import Finding, Search, resolve
 from wgdisco.freshness import Marks
@@ -65,7 +65,11 @@ async def _whereabouts(here: Setting) -> Where:
             port = None if here.given() else await open_port(here, stack)
         except AccessError as error:
             return Where(problems=[str(error)])
-        return await gather([thorough(source) for source in sources(here, port)], THOROUGH)
+        asked = [thorough(source) for source in sources(here, port)]
+        try:
+            return await gather(asked, THOROUGH)
+        finally:
+            await release(asked)
 
 
 def _report(here: Setting, node: Node, peer: PublicKey, search: Search, own: Search, where: Where) -> Report:

@@ -98,7 +98,7 @@ def plain(report: Report) -> dict[str, Any]:
 
     from wgdisco.report import alive
 
-    return {"version": 1, "alive": alive(report), **msgspec.to_builtins(report)}
+    return {"version": report.version, "alive": alive(report), **msgspec.to_builtins(report)}
 
 
 def _print_json(found: list[dict[str, Any]], options: argparse.Namespace) -> None:
