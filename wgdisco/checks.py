@@ -139,6 +139,7 @@ class Prober:
         self.passed: dict[Endpoint, Passed] = {}
         self.found = asyncio.Event()
         self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
+        self._under_way: set[Endpoint] = set()
 
     def add(self, endpoints: Iterable[Endpoint]) -> None:
         """Check these too, until `close`; at most 16 at one time."""
@@ -148,7 +149,8 @@ class Prober:
 
     def hear(self, endpoint: Endpoint) -> None:
         """The peer itself spoke from this endpoint: check it now, at the cost of another one if need be."""
-        if self.path is None:
+        # a check that is under way is left alone: two sides that both began anew would never hear an answer
+        if self.path is None and endpoint not in self._under_way:
             stale = self._tasks.pop(endpoint, None)
             if stale is None and len(self._tasks) >= PROBES:
                 stale = self._tasks.pop(next(reversed(self._tasks)))
@@ -159,7 +161,11 @@ class Prober:
     async def _probe(self, endpoint: Endpoint) -> None:
         pause = AGAIN
         while self.path is None:
-            passed = await self.checker.check(self.peer, endpoint)
+            self._under_way.add(endpoint)
+            try:
+                passed = await self.checker.check(self.peer, endpoint)
+            finally:
+                self._under_way.discard(endpoint)
             self.told(endpoint, None if passed is None else passed.seconds)
             if passed is not None:
                 self.passed[endpoint] = passed

@@ -34,6 +34,7 @@ HOLD = 1.0  # seconds for which whoever came later sends nothing that could arri
 MANY = 20  # tries after which the pauses grow
 LONGEST_PATIENCE = 900.0  # seconds between two tries in the end
 PATIENCE = 1.0  # seconds for one candidate before the next is tried
+QUICK = 0.1  # seconds beside four round trips, for a handshake on a path that was just checked
 PUNCH_TTLS = (2, 3, 4, 5, 6)  # hops, rising: enough to pass our own NATs, too few to arrive and move a mapping there
 FULL_TTL = 64
 PUNCH_PAUSE = 0.25  # seconds between two sweeps; full-TTL punches go at most twice a second
@@ -178,10 +179,14 @@ class Link:
         self.device.update([Change(self.key, keepalive=value) for value in self._rearmed()])
         self._armed = self._wanted
 
-    def move(self, endpoint: Endpoint) -> None:
-        """Of a live session: send to `endpoint` from now on, and something at once, so that the other side follows."""
+    def move(self, endpoint: Endpoint | None = None) -> None:
+        """Of a live session: send to `endpoint` from now on (None: where it is), and something at once.
+
+        The other side's WireGuard follows what comes from a new address and is authentic.
+        """
         self._noted(self.read())
-        self.echo(f"wg set {self.device.name} peer {self.key.short} endpoint {endpoint.short}")
+        where = f"endpoint {endpoint.short} " if endpoint is not None else ""
+        self.echo(f"wg set {self.device.name} peer {self.key.short} {where}persistent-keepalive {self._wanted}")
         off, *on = self._rearmed(always=True)
         self.device.update([Change(self.key, endpoint, off), *(Change(self.key, keepalive=value) for value in on)])
         self._armed = self._wanted
@@ -259,9 +264,11 @@ class Attempt:
                 return True
         if not self.initiate and await self.link.handshake(self.silence):
             return True
-        for _ in range(3):
+        # a first endpoint is ignored for up to 5 s where something was sent already; then only a restart helps
+        quick = min(PATIENCE, QUICK + 4 * prober.path.seconds) if self.link.before.endpoint is None else PATIENCE
+        for patience in (quick, PATIENCE, PATIENCE):
             self.link.fire(prober.path.endpoint)
-            if await self.link.handshake(PATIENCE):
+            if await self.link.handshake(patience):
                 return True
         return False
 

@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from wgdisco.checks import Prober
 from wgdisco.connect import GLANCE, Link
 from wgdisco.discovery import Finding
 from wgdisco.endpoint import Endpoint
@@ -24,7 +23,8 @@ LOOK = 1.0  # seconds between two looks at a session that lives
 STALL = 3.0  # seconds without an answer before the path is checked
 BLIND = 15.0  # seconds without an answer before another candidate is used unchecked (WireGuard itself tries anew then)
 AGAIN = 10.0  # seconds between two checks of a path for the same reason
-WITHIN = 1.0  # seconds for the present path to answer, when what comes in is no sign of its death
+WITHIN = 1.0  # seconds for any path to answer, before our own end of it is doubted
+UNDER_WAY = 0.7  # seconds for which what comes in may have been sent before the path died
 HYSTERESIS = 0.2  # seconds more that the present path gets when another one answered first
 SEARCH = 20.0  # seconds for another path to answer
 
@@ -36,7 +36,7 @@ class Guard:
         self.link, self.outlook, self.pulse, self.say = link, outlook, pulse, say
         self.moves = 0
         self.examined: Finding | None = None
-        self._next = 0.0
+        self._next = self._patient = 0.0
 
     async def run(self) -> None:
         """Return when the session has ended."""
@@ -64,7 +64,13 @@ class Guard:
             self.examined, news = self.outlook.latest, False
         elsewhere = self.outlook.heard is not None and self.outlook.heard != endpoint
         stalled = self.pulse.unanswered(time.time()) >= STALL
-        return self.outlook.moved or ((news or stalled or elsewhere) and time.monotonic() >= self._next)
+        now = time.monotonic()
+        suspect = (
+            self.outlook.moved or (news and now >= self._patient) or ((stalled or elsewhere) and now >= self._next)
+        )
+        if suspect and stalled:
+            self.outlook.ours.doubt()
+        return suspect
 
     async def _examine(self) -> None:
         """Find out whether the present path is alive; when it is not and another one is, move there."""
@@ -75,44 +81,45 @@ class Guard:
         if peer.endpoint is None:
             return
         if moved:
-            self.link.move(peer.endpoint)  # whoever can be reached from our new address learns it from this
+            self.link.move()  # whoever can be reached from our new address learns it from this
         if not self.outlook.answers_checks:
             self._blindly(peer.endpoint)
             return
-        path = await self._path(peer.endpoint, peer.rx)
+        path = await self._path(peer.endpoint)
         if self.outlook.latest is finding:
             self.examined = finding
-        else:
-            self._next = 0.0  # something newer came meanwhile
         if path == peer.endpoint and moved:
-            self.link.move(path)
+            self.link.move()
         elif path is not None and path not in (peer.endpoint, self.link.read().endpoint):
             self._move(path, f"its endpoint {peer.endpoint.short} no longer answers; {path.short} does")
 
-    async def _path(self, present: Endpoint, received: int) -> Endpoint | None:
-        """The endpoint that answers checks, the present one before any other; None when nothing should be changed."""
+    async def _path(self, present: Endpoint) -> Endpoint | None:
+        """The endpoint that answers checks, the present one before any other; None when nothing should be changed.
+
+        What comes in meanwhile says that the path lives only when it was not under way before.
+        """
         heard, self.outlook.heard = self.outlook.heard, None
         finding, start, prober = self.outlook.latest, time.monotonic(), self.outlook.prober()
+        received, doubted = None, False
         assert prober is not None  # the peer answers checks
         try:
             prober.add([present, *([heard] if heard is not None else []), *self._candidates()])
             while prober.path is None:
                 await prober.within(GLANCE)
-                stale = self.outlook.latest is not finding or self.outlook.moved
-                if stale or not self._look() or self._came(received) or time.monotonic() - start > SEARCH:
+                if not doubted and time.monotonic() - start > WITHIN:
+                    doubted = True
+                    self.outlook.ours.doubt()
+                waited, stale = time.monotonic() - start, self.outlook.latest is not finding or self.outlook.moved
+                if received is None and waited > UNDER_WAY:
+                    received = self.link.read().rx
+                came = received is not None and self.link.read().rx > received
+                if stale or came or not self._look() or waited > SEARCH:
                     return None
             if prober.path.endpoint != present:
                 await asyncio.sleep(HYSTERESIS)
-            return present if self._alive(prober, present, received) else prober.path.endpoint
+            return present if present in prober.passed else prober.path.endpoint
         finally:
             await self.outlook.close()
-
-    def _came(self, received: int) -> bool:
-        """Whether something has come in since; a restarted peer counts from 0."""
-        return self.link.read().rx > received
-
-    def _alive(self, prober: Prober, present: Endpoint, received: int) -> bool:
-        return present in prober.passed or self._came(received)
 
     def _blindly(self, present: Endpoint) -> None:
         """Nobody answers checks there: go to the record's first endpoint if nothing has come back for long."""
@@ -123,7 +130,7 @@ class Guard:
             self.examined = self.outlook.latest
             self._move(candidates[0], f"nothing has come back from {present.short} for {BLIND:.0f} s")
         else:
-            self._next = time.monotonic() + LOOK
+            self._patient = time.monotonic() + LOOK
 
     def _move(self, endpoint: Endpoint, why: str) -> None:
         self.moves += 1

@@ -30,7 +30,8 @@ class Ours:
     """What has to be known of our own side, as of now.
 
     `ground` is what candidates are judged against, `candidates` and `nat` what we published, at `issued` (milliseconds,
-    0 before); nothing is tried before `ready` is set, since we have to know where we are.
+    0 before); nothing is tried before `ready` is set, since we have to know where we are. `doubt` is called when a path
+    died and perhaps it was our end of it that moved.
     """
 
     ground: Callable[[], Ground]
@@ -38,6 +39,7 @@ class Ours:
     nat: Callable[[], Sequence[str]]
     issued: Callable[[], int] = lambda: 0
     behind_nat: Callable[[], bool] = lambda: True
+    doubt: Callable[[], None] = lambda: None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
 
 

@@ -108,6 +108,7 @@ class Session:
             nat=lambda: hints_of(announcer.where).get("nat", UNKNOWN),
             issued=lambda: announcer.issued,
             behind_nat=lambda: announcer.where.nat.translated is not False,
+            doubt=announcer.hurry,
             ready=announcer.told,
         )
 
