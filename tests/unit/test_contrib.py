@@ -27,6 +27,7 @@ QUICK = CONTRIB / "wg-quick/wg0.conf"
 BASH, ZSH, FISH = (CONTRIB / "completions" / name for name in ("wgdisco.bash", "_wgdisco", "wgdisco.fish"))
 MANUAL = CONTRIB / "man/wgdisco.1"
 PR_SET_MDWE = 65  # linux/prctl.h
+PAGE = (ROOT / "docs/install.md").read_text()
 EXPOSURE = 1.6  # of 10, as systemd 252 counts; what is left is named in docs/install.md
 
 
@@ -192,7 +193,7 @@ def test_the_unit_is_as_hardened_as_the_docs_say(installed) -> None:
     said = output(require_binary("systemd-analyze"), "security", "--offline=true", "--no-pager", installed)
     level = float(re.search(r"Overall exposure level for \S+: ([\d.]+)", said)[1])
     assert level <= EXPOSURE
-    assert f"exposure level of {EXPOSURE}" in " ".join((ROOT / "docs/install.md").read_text().split())
+    assert f"exposure level of {EXPOSURE} of 10" in " ".join(PAGE.split())
 
 
 def test_the_unit_has_the_two_capabilities_and_no_other() -> None:
@@ -462,7 +463,23 @@ def test_make_installs_below_destdir_and_uninstalls(tmp_path, prefix) -> None:
 # ---- the page
 
 
-def test_the_page_names_every_file_and_only_settings_that_systemd_knows() -> None:
-    page = (ROOT / "docs/install.md").read_text()
-    for path in (UNIT, DISPATCHER, QUICK):
-        assert f"../{path.relative_to(ROOT)}" in page
+def test_the_page_leads_to_every_file() -> None:
+    missing = [path.name for path in (UNIT, DISPATCHER, QUICK) if f"(../{path.relative_to(ROOT)})" not in PAGE]
+    assert missing == []
+
+
+@pytest.mark.parametrize("changes", re.findall(r"```ini\n(.*?)```", PAGE, re.DOTALL))
+def test_systemd_finds_nothing_wrong_with_the_changes_the_page_tells(installed, changes) -> None:
+    """As `systemctl edit` would keep them."""
+    instance = installed.with_name("wgdisco@wg0.service")
+    instance.write_text(installed.read_text())
+    folder = instance.with_name(f"{instance.name}.d")
+    folder.mkdir()
+    (folder / "override.conf").write_text(changes)
+    said = output(require_binary("systemd-analyze"), "verify", "--man=no", instance)
+    assert [line for line in said.splitlines() if "wgdisco" in line] == []
+
+
+def test_the_page_names_the_make_targets_there_are() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    assert [name for name in re.findall(r"sudo make ([a-z-]+)", PAGE) if f"\n{name}:" not in makefile] == []
