@@ -118,9 +118,12 @@ def test_a_datagram_from_outside_arrives_until_we_go(lab, protocol):
         assert not reaches(peer, endpoint, there)
 
 
-def test_pcp_opens_the_firewall_for_ipv6(lab):
+@pytest.mark.parametrize("gateway", ["2001:db8:1::1", "fe80::ff:fe00:1"], ids=["global", "link-local"])
+def test_pcp_opens_the_firewall_for_ipv6(lab, gateway):
+    """By a router at a global address or, as router advertisements have it, at a link-local one."""
     router, _ = home(lab, ipv6=True)
     host, peer = lab.host("host", router), lab.public("peer")
+    host.ip(f"route replace default via {gateway} dev eth0")
     ours = next(str(each.ip) for each in host.addresses if each.version == 6)
     with listener(host, socket.AF_INET6) as there:
         assert not reaches(peer, f"[{ours}]:{PORT}", there)

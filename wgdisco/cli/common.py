@@ -305,7 +305,7 @@ def _portmap(here: Setting, *, resident: bool, outlive: bool) -> Source:
         lifetime=here.config.lifetime,
         fwmark=interface.fwmark,
         secret=private.agree(private.public),
-        patience=0.3 if resident else None,
+        patience=0.3 if resident and not outlive else None,
         outlive=outlive,
     )
 

@@ -110,21 +110,24 @@ class Igd:
     Raises MissingExtra without miniupnpc, ConnectionError with the device's own words when it refuses.
     """
 
-    def __init__(self, way: Route, description: str) -> None:
-        """Take the route to the router and the URL that `search` gave."""
-        self._way, self._description = way, description
+    def __init__(self, way: Route) -> None:
+        """Take the route to the router."""
+        self._way = way
         self._lock = threading.Lock()
         self._device: Any = None
         self._mapped: tuple[int, int] | None = None  # the outer and the inner port of what we made
 
-    def address(self) -> Address:
-        """The outer address as the router knows it."""
+    def open(self, description: str) -> Address:
+        """Read the description at the URL that `search` gave; the outer address as the router knows it."""
         with self._lock:
-            said = self._call("externalipaddress")
+            self._device = None
             try:
-                return ip_address(said)
-            except ValueError:
-                raise ConnectionError(f"it says that its outer address is {said!r}") from None
+                self._device = self._opened(description)
+            except (MissingExtra, ConnectionError):
+                raise
+            except Exception as error:
+                raise ConnectionError(str(error) or type(error).__name__) from error
+            return self._outside()
 
     def map(self, port: int, lifetime: int, wanted: int) -> int:
         """Forward UDP `port` to us for so many seconds, from the outer port `wanted` if nobody has it; the outer port.
@@ -147,8 +150,7 @@ class Igd:
         """Whether UDP `port` is still forwarded to us from there."""
         with self._lock:
             entry = self._entry(seen.port)
-            same = self._call("externalipaddress") == str(seen.address)
-            return same and entry is not None and self._is_ours(entry, port)
+            return self._outside() == seen.address and entry is not None and self._is_ours(entry, port)
 
     def unmap(self) -> None:
         """Remove what we made, if it is still ours."""
@@ -182,22 +184,27 @@ class Igd:
                 return True
         return False
 
-    def _call(self, name: str, *arguments: Any) -> Any:
+    def _outside(self) -> Address:
+        said = self._call("externalipaddress")
         try:
-            self._device = self._device or self._open()
+            return ip_address(said)
+        except ValueError:
+            raise ConnectionError(f"it says that its outer address is {said!r}") from None
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        """Call the library, whose errors are of no type of their own."""
+        try:
             return getattr(self._device, name)(*arguments)
-        except (MissingExtra, ConnectionError):
-            raise
         except Exception as error:
             raise ConnectionError(str(error) or type(error).__name__) from error
 
-    def _open(self) -> Any:
+    def _opened(self, description: str) -> Any:
         try:
             import miniupnpc  # type: ignore[import-not-found] # a C module without stubs
         except ImportError as error:
-            raise MissingExtra("it speaks UPnP; install what that needs with: pip install 'wgdisco[upnp]'") from error
+            raise MissingExtra("install what that needs with: pip install 'wgdisco[upnp]'") from error
         device = miniupnpc.UPnP()
-        control = device.selectigd(self._description)
+        control = device.selectigd(description)
         if not _is_on(control, ip_address(str(self._way.gateway))):
             raise ConnectionError(f"it wants to be controlled at {control!r}, which is not the router itself")
         return device
