@@ -120,7 +120,7 @@ STATES = [
         f"dead (pid {os.getpid()} is gone); what follows is 5 minutes old; start it with: wgdisco run -i wg0",
     ),
     ({"boot": "another", "written": NOW - 1}, 1, None),
-    ({"state": "stopped"}, 1, "stopped 1 second ago; what follows is as old"),
+    ({"state": "stopped"}, 1, "stopped 1 second ago; start it with: wgdisco run -i wg0"),
 ]
 
 
@@ -130,6 +130,16 @@ def test_the_agent_shows_as_what_it_is(capsys, folder, fields: dict, code: int, 
     assert main(["status"]) == code
     line = capsys.readouterr().out.splitlines()[1]
     assert line.startswith("  agent: dead") if text is None else line == f"  agent: {text}"
+
+
+def test_an_agent_that_has_ended_or_waits_says_nothing_of_what_it_does_not_know(capsys, folder) -> None:
+    """Its report is empty then: no peers is not what it says."""
+    empty = {"key": "", "peers": [], "totals": {}, "backends": [], "issued": 0.0}
+    put(folder, state="stopped", **empty)
+    main([])
+    assert capsys.readouterr().out == (
+        "interface: wg0\n  agent: stopped 1 second ago; start it with: wgdisco run -i wg0\n"
+    )
 
 
 def test_one_dead_agent_among_live_ones_is_told_by_the_exit_code(capsys, folder) -> None:

@@ -61,8 +61,8 @@ ELSEWHERE = (
     f"and wg show has to list our key {ALICE}"
 )
 FORWARD = (
-    "forward a UDP port to WireGuard on one of the two routers and publish it there with endpoints = "
-    '["ADDRESS:PORT"], use IPv6, or route through a third peer'
+    "on one side let the router forward a UDP port to WireGuard (wgdisco run --portmap asks it; or by hand, with "
+    "--endpoint ADDRESS:PORT), use IPv6, or route through a third peer"
 )
 PING = "ping an address of its allowed-ips, then ask again"
 FIREWALL = "on the peer: wgdisco endpoints; its firewall has to let UDP in to WireGuard's port"
@@ -79,6 +79,12 @@ CASES = {
             "connected",
             "connected; nothing came in for 1 minute, 1 second, as is normal when nobody sends",
             "ping an address of its allowed-ips; without an answer compare the allowed-ips of both sides",
+        ),
+    ),
+    "connected, and no agent": (
+        case(a_peer(state="connected", handshake=NOW - 100), agent="none"),
+        Reason(
+            "connected", "connected; no agent runs, so nobody mends it when an address changes", "wgdisco run -i wg0"
         ),
     ),
     "the agent hangs": (
@@ -423,6 +429,16 @@ def test_a_connected_peer_exits_with_0(capsys, folder) -> None:
     put(folder, peers=[a_peer(state="connected", handshake=NOW, received=NOW)])
     assert main(["why", BOB]) == 0
     assert capsys.readouterr().out.endswith(f"likely reason: connected; all is well\nnext step: {WATCH}\n")
+
+
+@pytest.mark.usefixtures("still")
+def test_a_verdict_is_told_of_the_pair_and_as_the_reason_and_no_third_time(capsys, folder) -> None:
+    put(folder, peers=[a_peer(verdict="it cannot")])
+    assert main(["why", BOB]) == 1
+    assert [line for line in capsys.readouterr().out.splitlines() if "it cannot" in line] == [
+        "  this pair: cannot be connected directly: it cannot",
+        "likely reason: this pair cannot be connected directly: it cannot",
+    ]
 
 
 @pytest.mark.usefixtures("still")

@@ -26,8 +26,9 @@ def interface(report: Report, now: float) -> Iterator[str]:
     """The lines about the agent and its interface; `now` in unix seconds."""
     yield f"interface: {report.interface}"
     yield f"  agent: {_agent(report, now)}"
-    if report.key:
-        yield f"  public key: {report.key}"
+    if not report.key:
+        return  # an agent that has no interface, or has ended, knows nothing more
+    yield f"  public key: {report.key}"
     if report.port:
         yield f"  listening port: {report.port}"
     if report.fwmark:
@@ -49,7 +50,7 @@ def _agent(report: Report, now: float) -> str:
     quiet, pid = span(age(report.written, now)), f"pid {report.pid}"
     match health(report, now):
         case "stopped":
-            return f"stopped {ago(age(report.written, now))}; what follows is as old"
+            return f"stopped {quiet} ago; start it with: wgdisco run -i {report.interface}"
         case "dead":
             again = f"start it with: wgdisco run -i {report.interface}"
             return f"dead ({pid} is gone); what follows is {quiet} old; {again}"

@@ -54,6 +54,9 @@ def _agent(case: Case) -> Reason | None:
 def _connected(case: Case) -> Reason | None:
     if case.peer.state != "connected":
         return None
+    if case.agent == "none":
+        text = "connected; no agent runs, so nobody mends it when an address changes"
+        return Reason("connected", text, f"wgdisco run -i {case.report.interface}")
     step = f"nothing to do; see it live: wgdisco status -i {case.report.interface} --watch"
     if case.quiet is not None and case.quiet > QUIET:
         silent = f"; nothing came in for {span(case.quiet)}, as is normal when nobody sends"
@@ -191,8 +194,8 @@ def _impossible(case: Case) -> Reason | None:
     if not case.verdict or _answered(case):
         return None
     step = (
-        "forward a UDP port to WireGuard on one of the two routers and publish it there with endpoints = "
-        '["ADDRESS:PORT"], use IPv6, or route through a third peer'
+        "on one side let the router forward a UDP port to WireGuard (wgdisco run --portmap asks it; or by hand, with "
+        "--endpoint ADDRESS:PORT), use IPv6, or route through a third peer"
     )
     return Reason("impossible", f"this pair cannot be connected directly: {printable(case.verdict)}", step)
 

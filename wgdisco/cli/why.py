@@ -109,12 +109,14 @@ def _remark(agent: Report) -> None:
 
 def lines(case: Case) -> Iterator[str]:
     """All that is known, in wg(8)'s shape and two tables; then the likely reason and the next step."""
+    from msgspec.structs import replace
+
     from wgdisco.cli import describe
     from wgdisco.cli.reasons import likely
     from wgdisco.cli.show import nat, printable
 
     report, record = case.report, case.peer.record
-    yield from describe.peer(case.peer, case.now)
+    yield from describe.peer(replace(case.peer, verdict=""), case.now)  # which is about the pair, below
     for reason, count in case.peer.refused.items():
         yield f"  refused: {count} {printable(reason)}"
     yield f"  its nat: {nat(*record.nat, None) if record is not None else 'unknown (no record)'}"
