@@ -86,16 +86,15 @@ class Agent:
             asyncio.ensure_future(supervised("report", lambda: self._reporter.run(self._account), self._say)),
             asyncio.ensure_future(supervised("watchdog", watchdog, self._say)),
         ]
+        notify.ready()
         try:
             while True:
                 try:
                     await self._live()
                 except WgdiscoError as error:
-                    self._wait_for(str(error))
+                    await self._wait_for(str(error))
                 except Exception as error:  # noqa: BLE001 - nothing but a signal ends the agent
-                    self._wait_for(described(error))
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._reload.wait(), WAIT)
+                    await self._wait_for(described(error))
         finally:
             notify.stopping()
             for task in tasks:
@@ -271,10 +270,14 @@ class Agent:
     def _broken(self, error: WgdiscoError) -> None:
         self._say(f"{error}; going on without it")
 
-    def _wait_for(self, trouble: str) -> None:
+    async def _wait_for(self, trouble: str) -> None:
         if trouble != self.trouble:
             self._say(f"{trouble}; waiting")
         self.trouble = trouble
+        if self._reload.is_set():  # the configuration is read anyway when the interface is there
+            self._reload.clear()
+            notify.ready()
+        await asyncio.sleep(WAIT)
 
     def _heard(self, text: str, peer: PublicKey | None) -> None:
         if peer is not None:

@@ -65,9 +65,8 @@ class Guard:
         elsewhere = self.outlook.heard is not None and self.outlook.heard != endpoint
         stalled = self.pulse.unanswered(time.time()) >= STALL
         now = time.monotonic()
-        suspect = (
-            self.outlook.moved or (news and now >= self._patient) or ((stalled or elsewhere) and now >= self._next)
-        )
+        doubtful = (stalled or elsewhere) and now >= self._next
+        suspect = self.outlook.moved or doubtful or (news and now >= self._patient)
         if suspect and stalled:
             self.outlook.ours.doubt()
         return suspect

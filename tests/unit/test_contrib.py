@@ -314,7 +314,6 @@ def test_the_agent_tells_systemd_what_the_unit_waits_for(lab, manager, tmp_path)
 
 
 @pytest.mark.lab
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the agent is ready when it has read its interface")
 def test_the_agent_is_ready_though_its_interface_is_not_there_yet(lab, manager, tmp_path) -> None:
     """Else systemd ends it after 90 s, and a boot without the interface does not finish before."""
     agent(lab.public("alice"), tmp_path)
