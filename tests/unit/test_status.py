@@ -102,34 +102,36 @@ peer: {CAROL}
 
 DEAD = {"process": 1}  # the pid was given to another process since
 STATES = [
-    ({}, 0, f"running for 2 hours (pid {os.getpid()}, written 1 second ago)"),
+    ({}, 0, "running for 2 hours (pid {pid}, written 1 second ago)"),
     (
         {"state": "waiting", "trouble": "wg0 is gone"},
         0,
-        f"waiting for 2 hours (pid {os.getpid()}, written 1 second ago): wg0 is gone",
+        "waiting for 2 hours (pid {pid}, written 1 second ago): wg0 is gone",
     ),
     (
         {"written": NOW - 31},
         1,
-        f"hanging (pid {os.getpid()} is there, but has written nothing for 31 seconds)",
+        "hanging (pid {pid} is there, but has written nothing for 31 seconds)",
     ),
-    ({"written": NOW - 30}, 0, f"running for 2 hours (pid {os.getpid()}, written 30 seconds ago)"),
+    ({"written": NOW - 30}, 0, "running for 2 hours (pid {pid}, written 30 seconds ago)"),
     (
         {"written": NOW - 300, **DEAD},
         1,
-        f"dead (pid {os.getpid()} is gone); what follows is 5 minutes old; start it with: wgdisco run -i wg0",
+        "dead (pid {pid} is gone); what follows is 5 minutes old; start it with: wgdisco run -i wg0",
     ),
     ({"boot": "another", "written": NOW - 1}, 1, None),
     ({"state": "stopped"}, 1, "stopped 1 second ago; start it with: wgdisco run -i wg0"),
 ]
 
 
-@pytest.mark.parametrize(("fields", "code", "text"), STATES)
+@pytest.mark.parametrize(
+    ("fields", "code", "text"), STATES, ids=lambda value: "" if isinstance(value, dict) else str(value)
+)
 def test_the_agent_shows_as_what_it_is(capsys, folder, fields: dict, code: int, text: str | None) -> None:
     put(folder, **fields)
     assert main(["status"]) == code
     line = capsys.readouterr().out.splitlines()[1]
-    assert line.startswith("  agent: dead") if text is None else line == f"  agent: {text}"
+    assert line.startswith("  agent: dead") if text is None else line == "  agent: " + text.format(pid=os.getpid())
 
 
 def test_an_agent_that_has_ended_or_waits_says_nothing_of_what_it_does_not_know(capsys, folder) -> None:

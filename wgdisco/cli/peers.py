@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from wgdisco.keys import PublicKey
 
 __all__ = ["SHORTEST", "chosen", "meant"]
 
+Key = TypeVar("Key")
 SHORTEST = 4
 """Characters of a key that are taken for its beginning."""
 
 
-def meant(text: str, peers: Collection[PublicKey]) -> list[PublicKey]:
-    """The peers whose key begins like that."""
+def meant(text: str, peers: Iterable[Key]) -> list[Key]:
+    """The peers whose key, as an object or as text, begins like that."""
     return [key for key in peers if str(key).startswith(text)] if len(text) >= SHORTEST else []
 
 

@@ -50,13 +50,12 @@ def _reported(options: argparse.Namespace) -> Case | None:
     from wgdisco import report
     from wgdisco.cli.peers import meant
     from wgdisco.errors import UsageError
-    from wgdisco.keys import PublicKey
 
     folder = Path(options.folder) if options.folder else report.FOLDER
     found = []
     for name in _interfaces(options.interface, folder):
         told = report.read(report.where(name, folder))
-        peers = {PublicKey.parse(each.key): each for each in told.peers} if report.alive(told) else {}
+        peers = {each.key: each for each in told.peers} if report.alive(told) else {}
         found += [(told, peers[key]) for key in meant(options.peer, peers)]
     if not found:
         return None
