@@ -67,8 +67,10 @@ class Checker:
         peers: Iterable[PublicKey],
         heard: Callable[[PublicKey, Endpoint], None],
         clock: Callable[[], float] = time.time,
+        seen: Callable[[PublicKey, Endpoint, Endpoint], None] = lambda *_: None,
     ) -> None:
-        """Begin to answer at once; `clock` gives unix seconds."""
+        """Begin to answer at once; `clock` gives unix seconds. `seen` learns who answered where, and saw us where."""
+        self.seen = seen
         self.port, self.own, self.heard, self.clock = port, private.public, heard, clock
         self._pairs = {peer: _Pair(peer, Audience.peers(private, peer).check_key()) for peer in peers}
         self._tags: dict[str, _Pair] = {}
@@ -85,6 +87,8 @@ class Checker:
             answer = await self.port.transact(request, endpoint, key=pair.key, waits=waits)
         except (OSError, ValueError):
             return None
+        if answer.mapped is not None:
+            self.seen(peer, endpoint, answer.mapped)
         return Passed(endpoint, time.monotonic() - start, answer.mapped)
 
     def _answer(self, message: Message, arrival: Arrival) -> None:

@@ -111,11 +111,23 @@ class Seeker:
                 fresh = Search(places, self.node.state, self.node.clock)
                 if search is not None:
                     fresh.best, fresh.answers = search.best, search.answers
+                else:
+                    self._recall(peer, fresh)
                 self.searches[peer] = search = fresh
             slots |= {slot.id: (peer, slot) for slot in search.slots}
             if count % AT_ONCE == 0:
                 await asyncio.sleep(0)
         self._slots = slots
+
+    def _recall(self, peer: PublicKey, search: Search) -> None:
+        """Begin with the last good record, if it is still valid: the stores may be down."""
+        good = self.node.state.good(peer)
+        if good is None or good.record.end <= self.node.clock():
+            return
+        for place in search.places.values():
+            if (place.network, place.period) == (good.network, good.period):
+                search.best = Finding(good.record, good.backend, place, good.blob)
+                self.found(peer, search.best)
 
     async def _hunt(self, store: Store) -> None:
         """Ask one store for the missing peers, again and again, at its pace."""
@@ -128,7 +140,7 @@ class Seeker:
             pause, start = quick, time.monotonic()
             while self._missing and pause <= rest and not hunger.is_set():
                 await asyncio.sleep(pause)
-                if not store.rests:
+                if not store.reading.seconds:
                     await self._ask(store)
                 if time.monotonic() - start > self.eager:
                     pause *= 2

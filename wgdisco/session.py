@@ -21,6 +21,7 @@ from wgdisco.policy import Ground
 from wgdisco.seek import EAGER, Seeker
 from wgdisco.sources import Where
 from wgdisco.sources.interface import InterfaceSource
+from wgdisco.sources.peers import Witnesses
 from wgdisco.tend import Tender
 
 __all__ = ["WANTED", "Session"]
@@ -58,15 +59,23 @@ class Session:
         self.node, self.device, self.interface, self.port, self.say = node, device, interface, port, say
         self.peers = list(interface.peers if peers is None else peers)
         self.restarts = 0
+        self._gather, self._witnesses = gather, Witnesses()
         self.announcer = Announcer(
-            node, gather, audiences, lambda text: say(text, None), expose_hosts=expose_hosts, checks=port is not None
+            node,
+            self._look,
+            audiences,
+            lambda text: say(text, None),
+            expose_hosts=expose_hosts,
+            checks=port is not None,
         )
         self.seeker = Seeker(node, self.peers, self._found, lambda text: say(text, None), eager)
         self.announcer.looked, self.announcer.changed = self.seeker.looked, self._doubt
         self._routes = Routes()
         self._allowed = [network for each in interface.peers.values() for network in each.allowed_ips]
         assert node.private is not None  # the interface's own
-        checker = Checker(port, node.private, self.peers, self._heard) if port is not None else None
+        witnesses, checker = self._witnesses, None
+        if port is not None:
+            checker = Checker(port, node.private, self.peers, self._heard, seen=witnesses.hear)
         ours = self._ours()
         self.tenders: dict[PublicKey, Tender] = {}
         self.fleet = Fleet(device, node, ours) if len(self.peers) > WANTED else None
@@ -75,6 +84,7 @@ class Session:
 
     def moved(self) -> None:
         """Our own addresses changed: publish them, and check every path."""
+        self._witnesses.forget()
         self.announcer.hurry()
         self._doubt()
 
@@ -99,6 +109,11 @@ class Session:
     def close(self) -> None:
         """Let go of the netlink socket."""
         self._routes.close()
+
+    async def _look(self, thorough: bool) -> Where:
+        where = await self._gather(thorough)
+        where.found += self._witnesses.beside(where.found)
+        return where
 
     def _ours(self) -> Ours:
         announcer = self.announcer

@@ -77,7 +77,7 @@ def _lasts(publication: Publication, lasting: set[str]) -> bool:
     """Whether a store keeps all of it when we have ended; says so when the others alone took it."""
     if publication.stored and not lasting & set(publication.stored):
         names = ", ".join(publication.stored)
-        note(f"{names}: answers only while wgdisco runs, so nobody finds this now; use wgdisco connect, or add -b dht")
+        note(f"{names}: answers only while wgdisco runs, so nobody finds this now; use `wgdisco run`, or add -b dht")
     return bool(lasting & set(publication.stored))
 
 
