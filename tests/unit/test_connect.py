@@ -153,9 +153,7 @@ async def test_candidates_are_tried_one_after_the_other_until_the_handshake() ->
 
 async def test_the_passive_side_punches_and_sets_no_endpoint() -> None:
     tunnel, port = Tunnel(Peer(LOW)), Sent()
-    running = asyncio.ensure_future(
-        Attempt(link(tunnel, port=port), [FIRST], initiate=False).run()
-    )
+    running = asyncio.ensure_future(Attempt(link(tunnel, port=port), [FIRST], initiate=False).run())
     while len(port.sent) < 3:
         await asyncio.sleep(0.01)
     assert port.sent == [(FIRST, 2), (FIRST, 3), (FIRST, 4)]
