@@ -103,12 +103,19 @@ def slot_of(place: Place) -> Slot:
 
 
 async def publish(stores: Sequence[Store], deposits: Mapping[str, Sequence[Deposit]]) -> list[Outcome]:
-    """Put each store's deposits (by the store's name) into it, all at once; an outcome for each, never an error."""
+    """Put each store's deposits (by the store's name) into it, all at once; an outcome for each, never an error.
+
+    A store that failed again and again, or asked to be left alone, is not asked before its rest is over.
+    """
     return list(await asyncio.gather(*(_deposit(store, deposits[store.name]) for store in stores)))
 
 
 async def _deposit(store: Store, deposits: Sequence[Deposit]) -> Outcome:
     outcome, start, limit = Outcome(store.name, asked=len(deposits)), time.monotonic(), asyncio.Semaphore(PUTS_AT_ONCE)
+
+    if deposits and (refusal := store.writing.refusal) is not None:
+        outcome.error = refusal
+        return outcome
 
     async def one(deposit: Deposit) -> None:
         async with limit:
@@ -189,7 +196,8 @@ async def resolve(
     """Ask every store for every place at once and return when all have answered, failed or passed their deadline.
 
     After the first record was found the others get `settle` seconds to show a fresher one (None: their whole
-    deadline). The caller reads `best` and `answers`; nothing found is not an error here.
+    deadline). A store that failed again and again, or asked to be left alone, is not asked before its rest is over.
+    The caller reads `best` and `answers`; nothing found is not an error here.
     """
     search = Search(places, memory, clock)
     for store in stores:
@@ -198,6 +206,10 @@ async def resolve(
 
     async def ask(store: Store) -> None:
         answer, start = search.answers[store.name], time.monotonic()
+        answer.error = store.reading.refusal
+        if answer.error is not None:
+            answer.done = True
+            return
         try:
             async with aclosing(store.fetch(search.slots)) as answers:
                 async for slot, values in answers:
@@ -263,7 +275,7 @@ async def follow(
                         await changes.put((store.name, slot, values))
             except WgdiscoError as error:
                 failed(store.name, error)
-            await asyncio.sleep(store.rests)
+            await asyncio.sleep(store.reading.seconds)
 
     pumps = [asyncio.ensure_future(pump(store)) for store in stores]
     try:

@@ -9,35 +9,21 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 from wgdisco.backend import Backend, Slot, ordinary
 from wgdisco.errors import MissingExtra, RetryLater, StoreError, UsageError, WgdiscoError
+from wgdisco.health import Health, Rest
 from wgdisco.plugins import install_hint
 
-__all__ = ["Health", "Store"]
+__all__ = ["Store"]
 
 DEADLINE = 5.0  # seconds a call may take
 GRACE = 0.2  # seconds a cancelled call gets to clean up before it is left behind
 BIGGEST = 681  # bytes of a value
 VALUES = 16  # taken from one slot
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0  # seconds of back-off after failures
-
-T = TypeVar("T")
-
-
-class Health(NamedTuple):
-    """How a store does, in unix seconds (0 for never): when it last did what it was asked, when it last failed.
-
-    `error` says why, as long as the last thing asked failed; until `rests_until` it is left alone.
-    """
-
-    answered: float = 0.0
-    failed: float = 0.0
-    error: str = ""
-    rests_until: float = 0.0
 
 
 class Store:
@@ -47,9 +33,8 @@ class Store:
         """Take an unopened backend; `deadline` in seconds for each call, opening included (None: the backend's own)."""
         self.backend = backend
         self.deadline: float = getattr(backend, "deadline", DEADLINE) if deadline is None else deadline
-        self.failures = 0
-        self.resume = 0.0
-        self._health = Health()
+        self.reading, self.writing = Rest(), Rest()
+        self._answered = self._failed_at = 0.0
         self._opening: asyncio.Task[None] | None = None
         self._strays: set[asyncio.Task[Any]] = set()
 
@@ -60,13 +45,20 @@ class Store:
 
     @property
     def rests(self) -> float:
-        """Seconds for which this store is left alone after failures; 0 when it may be asked."""
-        return max(0.0, self.resume - time.monotonic())
+        """Seconds for which reading or writing is left alone after failures; 0 when both may be tried."""
+        return max(self.reading.seconds, self.writing.seconds)
 
     @property
     def health(self) -> Health:
         """How it does."""
-        return self._health._replace(rests_until=time.time() + self.rests if self.rests else 0.0)
+        errors = {rest.failed_at: rest.error for rest in (self.reading, self.writing) if rest.error is not None}
+        latest = str(errors[max(errors)]) if errors else ""
+        return Health(self._answered, self._failed_at, latest, time.time() + self.rests if self.rests else 0.0)
+
+    def wake(self) -> None:
+        """Try again at once: the network has changed, so that earlier failures say little about the store itself."""
+        self.reading.wake()
+        self.writing.wake()
 
     async def put(self, slot: Slot, blob: bytes, lifetime: int) -> None:
         """Store a blob; raises StoreError."""
@@ -78,18 +70,20 @@ class Store:
 
     async def fetch(self, slots: Sequence[Slot]) -> AsyncGenerator[tuple[Slot, list[bytes]], None]:
         """Each slot with its values, as they arrive within the deadline; raises StoreError after what did arrive."""
+        began = self.reading.clock()
         async with aclosing(self._stream(lambda: self.backend.fetch(slots), self.deadline)) as answers:
             async for answer in answers:
                 yield answer
-        self._succeeded()
+        self._succeeded(self.reading, began)
 
     async def follow(self, slots: Sequence[Slot]) -> AsyncGenerator[tuple[Slot, list[bytes]], None]:
         """Each slot with its values, now and at every change; raises StoreError when the store fails."""
+        began = self.reading.clock()
         async with aclosing(self._stream(lambda: self.backend.follow(slots), None)) as answers:
             async for answer in answers:
-                self._succeeded()
+                self._succeeded(self.reading, self.reading.clock())
                 yield answer
-        raise self._failed(ConnectionError("the watch ended"))
+        raise self._failed(self.reading, began, ConnectionError("the watch ended"))
 
     async def close(self) -> None:
         """Close the backend, at most within the grace; never raises."""
@@ -117,26 +111,24 @@ class Store:
     def _broken(task: asyncio.Task[None]) -> bool:
         return task.cancelled() or task.exception() is not None
 
-    async def _call(self, operation: Any) -> None:
+    async def _call(self, operation: Callable[[], Awaitable[None]]) -> None:
+        """Run a write in a task of its own; after the deadline it is cancelled and, if need be, left behind."""
+
         async def work() -> None:
             await self._ready()
             await ordinary(operation())
 
-        await self._within(work(), self.deadline)
-        self._succeeded()
-
-    async def _within(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
-        """Run work in a task of its own; after the deadline it is cancelled and, if need be, left behind."""
-        task = asyncio.ensure_future(work)
+        task, began = asyncio.ensure_future(work()), self.writing.clock()
         try:
-            await asyncio.wait({task}, timeout=seconds)
+            await asyncio.wait({task}, timeout=self.deadline)
             if not task.done():
-                late = TimeoutError(f"no answer within {seconds:g} s")
-                raise self._failed(late) from late
+                late = TimeoutError(f"no answer within {self.deadline:g} s")
+                raise self._failed(self.writing, began, late) from late
             try:
-                return task.result()
+                task.result()
             except Exception as error:
-                raise self._failed(error) from error
+                raise self._failed(self.writing, began, error) from error
+            self._succeeded(self.writing, began)
         finally:
             self._leave(task)
 
@@ -152,7 +144,7 @@ class Store:
             except Exception as error:  # noqa: BLE001 - raised in the task that reads
                 await answers.put(error)
 
-        task = asyncio.ensure_future(pump())
+        task, began = asyncio.ensure_future(pump()), self.reading.clock()
         end = None if seconds is None else time.monotonic() + seconds
         try:
             while True:
@@ -160,11 +152,12 @@ class Store:
                     async with asyncio.timeout(None if end is None else end - time.monotonic()):
                         answer = await answers.get()
                 except TimeoutError:
-                    raise self._failed(TimeoutError(f"no answer within {seconds:g} s")) from None
+                    late = TimeoutError(f"no answer within {seconds:g} s")
+                    raise self._failed(self.reading, began, late) from None
                 if answer is None:
                     return
                 if isinstance(answer, Exception):
-                    raise self._failed(answer) from answer
+                    raise self._failed(self.reading, began, answer) from answer
                 yield answer[0], bounded(answer[1])
         finally:
             self._leave(task)
@@ -176,19 +169,15 @@ class Store:
             task.add_done_callback(self._strays.discard)
             task.add_done_callback(_retrieve)
 
-    def _succeeded(self) -> None:
-        self.failures, self.resume = 0, 0.0
-        self._health = Health(answered=time.time(), failed=self._health.failed)
+    def _succeeded(self, rest: Rest, began: float) -> None:
+        rest.succeeded(began)
+        self._answered = time.time()
 
-    def _failed(self, error: Exception) -> WgdiscoError:
+    def _failed(self, rest: Rest, began: float, error: Exception) -> WgdiscoError:
         """The error for the caller; from now on the store is left alone for a while."""
-        self.failures += 1
-        pause = min(FIRST_PAUSE * 2 ** (self.failures - 1), LONGEST_PAUSE)
-        if isinstance(error, RetryLater):
-            pause = max(pause, error.seconds)
-        self.resume = time.monotonic() + pause
         told = self._told(error)
-        self._health = self._health._replace(failed=time.time(), error=str(told))
+        self._failed_at = time.time()
+        rest.failed(told, began, error.seconds if isinstance(error, RetryLater) else 0.0)
         return told
 
     def _told(self, error: Exception) -> WgdiscoError:

@@ -49,7 +49,7 @@ async def tidy(node: Node) -> int:
     stores, removed = {store.name: store for store in node.stores}, 0
     for written in node.state.obsolete(node.clock()):
         store = stores.get(written.backend)
-        if store is None or store.rests:
+        if store is None or store.writing.seconds:
             continue
         try:
             await store.remove(Slot(written.id, written.text, written.public))

@@ -181,6 +181,7 @@ zone:
     zonefile-sync: -1
     zonefile-load: whole
     journal-content: all
+    journal-max-depth: 10000
     semantic-checks: off
     acl: [everywhere, below]
 """

@@ -100,8 +100,8 @@ async def figures(name: str, make: Make, count: int, *, slots: int = 20, poll: f
 
 
 async def errors(name: str, make: Make, server: Server) -> None:
-    """How long a store that worked takes to fail for the first time when its server is frozen, and when it is down."""
-    troubles = (("frozen", server.freeze, server.thaw), ("down", server.stop, server.start))
+    """How long a store that worked takes to fail for the first time when its server is down, and when it is frozen."""
+    troubles = (("down", server.kill, server.start), ("frozen", server.freeze, server.thaw))
     for when, begin, end in troubles:
         for what, work in (("error", read), ("error of a put", write)):
             times = []
@@ -135,7 +135,7 @@ async def fails(work: Awaitable[None]) -> None:
 
 
 def measure(name: str, make: Make, server: Server, count: int, *, slots: int = 20, poll: float | None = None) -> None:
-    """All figures of a store; its server is frozen, thawed, stopped and started again."""
+    """All figures of a store; its server is killed, started, frozen and thawed."""
 
     async def both() -> None:
         await figures(name, make, count, slots=slots, poll=poll)

@@ -15,7 +15,7 @@ from wgdisco.audience import Audience
 from wgdisco.backend import Backend
 from wgdisco.discovery import Deposit, Search, follow, publish, require, resolve, slot_of
 from wgdisco.endpoint import Endpoint
-from wgdisco.errors import NotFound, StoreError
+from wgdisco.errors import NotFound, RetryLater, StoreError
 from wgdisco.freshness import Marks
 from wgdisco.keys import PrivateKey
 from wgdisco.record import Candidate, Kind, Record, encode, sign
@@ -163,6 +163,53 @@ async def test_a_store_that_hangs_is_not_waited_for_once_for_each_deposit() -> N
     (outcome,) = await publish([Store(Shelf("frozen", delay=60), 0.2)], deposits)
     assert (outcome.stored, str(outcome.error)) == (0, "frozen: no answer within 0.2 s")
     assert time.monotonic() - start < 1.5  # one deadline, not one for each batch
+
+
+async def test_a_publish_leaves_a_store_alone_that_failed_again_and_again() -> None:
+    """The first failure forbids nothing, the second does; when the rest is over the store is asked again."""
+    shelf = Shelf("down", error=OSError("refused"))
+    store, deposits = Store(shelf), {"down": [Deposit(slot_of(PLACE), b"x", 60)]}
+    for expected in ("down: refused", "down: refused", "down: refused; left alone for another 2 s"):
+        (outcome,) = await publish([store], deposits)
+        assert (outcome.stored, outcome.asked, str(outcome.error)) == (0, 1, expected)
+        if store.writing.failures == 1:
+            store.writing.resume = 0.0  # as if that time had passed
+    shelf.error, store.writing.resume = None, 0.0
+    (outcome,) = await publish([store], deposits)
+    assert (outcome.stored, outcome.error) == (1, None)
+
+
+async def test_a_publish_leaves_a_store_alone_that_asked_for_it_and_no_other() -> None:
+    busy, good = Shelf("busy", error=RetryLater(60, "429")), Shelf("good")
+    stores, deposits = [Store(busy), Store(good)], [Deposit(slot_of(PLACE), b"x", 60)]
+    for _ in range(2):
+        outcomes = await publish(stores, {"busy": deposits, "good": deposits})
+    assert [(each.stored, str(each.error)) for each in outcomes] == [
+        (0, "busy: 429; left alone for another 60 s"),
+        (1, "None"),
+    ]
+    busy.error = None
+    assert (await publish(stores[:1], {"busy": deposits}))[0].stored == 0
+    assert busy.got == []
+
+
+async def test_a_resolve_leaves_a_store_alone_that_asked_for_it_and_says_so() -> None:
+    busy, good = Shelf("busy", error=RetryLater(60, "429")), Shelf("good", blob())
+    stores = [Store(busy), Store(good)]
+    await resolve(stores, [PLACE], Remembered(), lambda: NOW, None)
+    busy.error, busy.values = None, [blob(NOW + 1)]
+    found = await resolve(stores, [PLACE], Remembered(), lambda: NOW, None)
+    assert (found.best.backend, str(found.answers["busy"])) == ("good", "busy: 429; left alone for another 60 s")
+    with pytest.raises(StoreError, match=r"^no backend answered:\n  busy: 429; left alone for another 60 s$"):
+        require(await resolve(stores[:1], [PLACE], Remembered(), lambda: NOW, None), ALICE.public)
+
+
+async def test_what_takes_no_more_writes_is_read() -> None:
+    shelf = Shelf("full", blob(), error=RetryLater(60, "no more today"))
+    store = Store(shelf)
+    await publish([store], {"full": [Deposit(slot_of(PLACE), b"x", 60)]})
+    shelf.error = None
+    assert (await resolve([store], [PLACE], Remembered(), lambda: NOW, None)).best.backend == "full"
 
 
 async def test_follow_reports_failures_and_goes_on_with_the_others() -> None:

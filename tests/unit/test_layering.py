@@ -23,6 +23,7 @@ LAYERS = (
         "checks",
         "connect",
         "discovery",
+        "health",
         "store",
         "publication",
         "config",

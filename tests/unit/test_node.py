@@ -11,7 +11,7 @@ import pytest
 from wgdisco.audience import Scope
 from wgdisco.backends.memory import Memory
 from wgdisco.endpoint import Endpoint
-from wgdisco.errors import AccessError, NotFound, UsageError
+from wgdisco.errors import AccessError, NotFound, RetryLater, UsageError
 from wgdisco.keys import PrivateKey
 from wgdisco.node import Node, open_node
 from wgdisco.record import Candidate, Kind
@@ -23,6 +23,7 @@ NOW = 1_795_233_600_000
 HOUR = 3_600_000
 ALICE, BOB, CAROL = (PrivateKey(letter * 32) for letter in (b"a", b"b", b"c"))
 HERE = [Candidate(Kind.MAPPED, Endpoint.parse("192.0.2.7:51820"))]
+THERE = [Candidate(Kind.MAPPED, Endpoint.parse("198.51.100.7:51820"))]
 MANY = [Candidate(Kind.MAPPED, Endpoint.parse(f"[2001:db8::{number}]:51820")) for number in range(1, 17)]
 
 
@@ -31,6 +32,12 @@ class Small(Memory):
 
     name = "small"
     max_size = 281
+
+
+class Other(Memory):
+    """A second store."""
+
+    name = "other"
 
 
 class Clock:
@@ -190,7 +197,9 @@ async def test_a_store_that_is_down_is_tidied_later(world) -> None:
 
     backend.remove = broken
     assert await tidy(alice) == 0
-    backend.remove, alice.stores[0].resume = working, 0.0
+    backend.remove = working
+    assert await tidy(alice) == 0  # it is still left alone
+    alice.stores[0].writing.resume = 0.0
     assert await tidy(alice) >= 1
 
 
@@ -205,6 +214,29 @@ async def test_a_store_that_lost_the_record_gets_the_identical_bytes_again(world
     assert await repair(alice, readers) == ["memory"]
     assert world.stored() == whole
     assert await repair(alice, readers) == []
+
+
+async def test_what_could_not_be_put_while_a_store_rested_is_put_by_the_repair_after_it(world) -> None:
+    """A change of address is not lost on a store that was to be left alone just then."""
+    alice = world.node(ALICE, Memory, Other)
+    readers, store = alice.readers(Scope.KEY, []), alice.stores[0]
+    put = store.backend.put
+
+    async def busy(*_) -> None:
+        raise RetryLater(60, "429")
+
+    store.backend.put = busy
+    await alice.publish(HERE, readers)
+    store.backend.put = put
+    world.clock.now += 1000
+    publication = await alice.publish(THERE, readers)
+    assert str(publication.outcomes[0].error) == "memory: 429; left alone for another 60 s"
+    assert publication.stored == ["other"]
+    assert await repair(alice, readers) == []
+    store.writing.resume = store.writing._wanted_until = 0.0  # as if that time had passed
+    assert await repair(alice, readers) == ["memory"]
+    stored = [value for value, _ in store.backend._room.values.values()]
+    assert stored == [value for value, _ in alice.stores[1].backend._room.values.values()]
 
 
 async def test_nothing_is_repaired_after_it_has_ended(world) -> None:

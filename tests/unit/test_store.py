@@ -10,6 +10,7 @@ import pytest
 
 from wgdisco.backend import Backend, Slot
 from wgdisco.errors import MissingExtra, RetryLater, StoreError
+from wgdisco.health import Health
 from wgdisco.store import Store, bounded
 
 SLOT = Slot(b"i" * 20, "slot", b"p" * 32)
@@ -112,9 +113,66 @@ async def test_failures_back_off_and_success_forgives() -> None:
         with pytest.raises(StoreError):
             await store.put(SLOT, b"x", 60)
         rests.append(round(store.rests))
+        store.writing.resume = 0.0  # as if that time had passed
     await store.put(SLOT, b"x", 60)
     assert rests == [1, 2, 900]
     assert store.rests == 0
+
+
+async def test_many_failures_at_once_are_one_trouble() -> None:
+    store = Store(Bad(raising(OSError("down"))))
+    await asyncio.gather(*(store.put(SLOT, b"x", 60) for _ in range(30)), return_exceptions=True)
+    assert (store.writing.failures, round(store.rests)) == (1, 1)
+
+
+async def test_what_takes_no_writes_may_still_be_read() -> None:
+    async def fine() -> list[bytes]:
+        return []
+
+    backend = Bad(raising(RetryLater(900)))
+    store = Store(backend)
+    with pytest.raises(StoreError):
+        await store.put(SLOT, b"x", 60)
+    backend.act = fine
+    await fetched(store)
+    assert (store.reading.seconds, round(store.writing.seconds), round(store.rests)) == (0, 900, 900)
+    assert store.health.error == "bad: the store asks to come back in 900 s"
+
+
+async def test_waking_ends_every_rest() -> None:
+    store = Store(Bad(raising(OSError("no network"))))
+    await asyncio.gather(store.put(SLOT, b"x", 60), fetched(store), return_exceptions=True)
+    before = store.rests
+    store.wake()
+    assert (round(before), store.rests, store.health.error) == (1, 0, "bad: no network")
+
+
+async def test_health_is_empty_before_anything_was_asked() -> None:
+    assert Store(Bad(hang)).health == Health(answered=0.0, failed=0.0, error="", rests_until=0.0)
+
+
+async def test_health_tells_of_success_and_of_failure() -> None:
+    """The times by the clock of the wall; the error as long as the last thing asked failed."""
+
+    async def fine() -> list[bytes]:
+        return []
+
+    backend, start = Bad(fine), time.time()
+    store = Store(backend)
+    await fetched(store)
+    first = store.health
+    backend.act = raising(OSError("down"))
+    with pytest.raises(StoreError):
+        await fetched(store)
+    second = store.health
+    backend.act = fine
+    await fetched(store)
+    third, end = store.health, time.time()
+    assert (first.failed, first.error, first.rests_until) == (0.0, "", 0.0)
+    assert (second.answered, second.error) == (first.answered, "bad: down")
+    assert (third.failed, third.error, third.rests_until) == (second.failed, "", 0.0)
+    assert start <= first.answered <= second.failed <= third.answered <= end
+    assert second.failed + 0.9 < second.rests_until <= end + 1
 
 
 async def test_opened_once_and_again_after_a_failed_opening() -> None:
