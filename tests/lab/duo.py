@@ -1,11 +1,13 @@
 """Two sites with a tunnel and an agent on each: what the agent's tests and benches are played with.
 
-duo = Duo(lab, folder, "masq", "masq")          # a shared folder is the store, which pushes
-duo.run(0), duo.run(1)                          # `wgdisco run -i wg0` on both sides
-duo.connected()                                 # waits for handshakes on both sides and a ping
-with duo.pinging() as pings:
-    duo.hosts[0].readdress()
-    print(pings.outage())                   # seconds
+    duo = Duo(lab, folder, "masq", "masq")          # a shared folder is the store, which pushes
+    duo.run(0), duo.run(1)                          # `wgdisco run -i wg0` on both sides
+    duo.connected()                                 # waits for handshakes on both sides and a ping
+    with duo.pinging() as pings:
+        duo.hosts[0].readdress()
+        print(pings.outage())                       # seconds
+
+Sides are 0 (alice) and 1 (bob).
 """
 
 from __future__ import annotations
