@@ -13,14 +13,17 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.lab.duo import Duo
 from tests.lab.lab import Host, Lab, Router
 from tests.lab.miniupnpd import OUTSIDE, Miniupnpd
-from tests.lab.space import HERE
+from tests.lab.space import HERE, wait_until
+from wgdisco.keys import PublicKey
 from wgdisco.record import Kind
 
 pytestmark = pytest.mark.lab
 
 PORT = 51820
+PEER = PublicKey.parse("xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=")
 NO_PCP = "insert rule inet firewall input udp dport 5351 @th,64,8 2 reject\n"
 """A router that knows only NAT-PMP: version 2, PCP's, is refused."""
 PROTOCOLS = {
@@ -253,6 +256,17 @@ def test_another_router_is_asked_at_once(lab):
     assert forwarded.find() == ([f"{OUTSIDE}:{PORT}"], [])
 
 
+def test_in_a_full_tunnel_the_router_is_asked_beside_it(lab):
+    """With WireGuard's fwmark; without it there is no router, since the way out is the tunnel."""
+    router, _ = home(lab)
+    host = lab.host("host", router)
+    host.wireguard("wg0", "10.9.0.1/24").set("fwmark=51820")
+    host.run("ip", "route", "add", "default", "dev", "wg0", "table", "51820")
+    host.run("ip", "rule", "add", "not", "fwmark", "51820", "table", "51820")
+    assert Forwarded(host).find() == ([], ["portmap: no router to ask: there is no default route by one"])
+    assert Forwarded(host, "one", "", "51820").find() == ([f"{OUTSIDE}:{PORT}"], [])
+
+
 def test_the_deadline_is_kept_and_the_result_comes_with_the_next_find(lab):
     router, _ = home(lab)
     host = lab.host("host", router)
@@ -271,3 +285,46 @@ def test_endpoints_shows_the_forwarded_port_and_takes_it_back(lab):
     assert line in done.stdout.splitlines()
     assert "added mapping UDP" in daemon.log
     assert "dnat" not in daemon.rules
+
+
+def test_publish_leaves_the_port_forwarded_for_as_long_as_its_record(lab, tmp_path):
+    router, daemon = home(lab)
+    host = lab.host("host", router)
+    host.wireguard("wg0", "10.9.0.1/24").peer(PEER, "10.9.0.2/32")
+    done = host.run(sys.executable, "-m", "wgdisco", "publish", "--portmap", *store(tmp_path))
+    assert f"{OUTSIDE}:{PORT} (mapped)" in done.stdout
+    assert f"dnat ip to {host.address}:{PORT}" in daemon.rules
+
+
+def test_only_the_agent_asks_the_router_because_of_the_configuration(lab, tmp_path):
+    """And it takes the mapping back when it is stopped."""
+    router, daemon = home(lab)
+    host = lab.host("host", router)
+    host.wireguard("wg0", "10.9.0.1/24").peer(PEER, "10.9.0.2/32")
+    host.path("/etc/wgdisco").mkdir(parents=True)
+    host.path("/etc/wgdisco/wg0.toml").write_text("portmap = true\n")
+    done = host.run(sys.executable, "-m", "wgdisco", "publish", *store(tmp_path))
+    assert "(mapped)" not in done.stdout
+    assert "dnat" not in daemon.rules
+    agent = host.wgdisco("run", "-i", "wg0", *store(tmp_path), stderr=subprocess.DEVNULL)
+    wait_until(lambda: f"dnat ip to {host.address}:{PORT}" in daemon.rules, "the port is forwarded")
+    agent.send_signal(signal.SIGTERM)
+    assert agent.wait(10) == 0
+    assert "dnat" not in daemon.rules
+
+
+def test_behind_a_router_that_forwards_even_a_symmetric_nat_gets_through(lab, tmp_path):
+    """The pair cannot work without: one side's port is unknown, the other side lets in only what it knows."""
+    duo = Duo(lab, tmp_path, "masq", "sym")
+    router = duo.hosts[0].network
+    router.readdress(f"{OUTSIDE}/24")
+    Miniupnpd(router)
+    duo.run(0, "--portmap")
+    duo.run(1)
+    duo.connected()
+    assert f"{OUTSIDE}:{PORT}" in str(duo.other(1).endpoint)
+
+
+def store(folder) -> list[str]:
+    """Options for a store in a folder, and for asking nobody but the router."""
+    return ["-b", "folder", "-o", f"path={folder}", "--stun", "none"]

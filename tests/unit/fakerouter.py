@@ -99,17 +99,21 @@ class FakeRouter(asyncio.DatagramProtocol):
         await self._stack.aclose()
         await asyncio.sleep(0)  # asyncio closes its sockets in the next turn
 
-    async def announce(self, url: str) -> None:
-        """Answer SSDP searches with this URL."""
+    async def announce(self, url: str, sender: str = "") -> None:
+        """Answer SSDP searches with this URL, from another address if given."""
 
         class Ssdp(asyncio.DatagramProtocol):
             def connection_made(self, transport):
                 self.transport = transport
 
             def datagram_received(self, data, address):
-                self.transport.sendto(f"HTTP/1.1 200 OK\r\nLOCATION: {url}\r\n\r\n".encode(), address)
+                (other or self.transport).sendto(f"HTTP/1.1 200 OK\r\nLOCATION: {url}\r\n\r\n".encode(), address)
 
         loop = asyncio.get_running_loop()
+        other = None
+        if sender:
+            other, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, (sender, 0))
+            self._stack.callback(other.close)
         transport, _ = await loop.create_datagram_endpoint(Ssdp, (self.address, 1900))
         self._stack.callback(transport.close)
 

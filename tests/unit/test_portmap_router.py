@@ -337,6 +337,16 @@ async def test_no_other_host_is_asked_for_anything(clock, how):
             assert f"controlled at '{victim}/" in router.problem
 
 
+async def test_what_another_host_says_about_the_router_is_not_heard(clock):
+    async with FakeRouter() as fake:
+        fake.pcp = fake.pmp = lambda _: None
+        url, requests = fake.serve(FakeIgd())
+        await fake.announce(f"{url}/description.xml", "127.0.0.1")
+        router = asked(fake, clock)
+        await router.find(10)
+        assert (requests, router.silent) == ([], True)
+
+
 async def test_a_upnp_router_without_the_library_names_what_to_install(clock, monkeypatch):
     async with FakeRouter() as fake:
         await upnp(fake, FakeIgd())
@@ -373,14 +383,14 @@ async def _restarted(fake):
 
 
 async def test_without_a_router_the_source_says_so():
-    assert await PortmapSource(PORT, list).find(1) == Where(
+    assert await PortmapSource(PORT, lambda _: []).find(1) == Where(
         problems=["portmap: no router to ask: there is no default route by one"]
     )
 
 
 async def test_a_public_address_needs_no_router():
     way = Route("eth0", ip_address("198.51.100.9"), on_link=False, gateway=ip_address("198.51.100.1"))
-    assert await PortmapSource(PORT, lambda: [way]).find(1) == Where(
+    assert await PortmapSource(PORT, lambda _: [way]).find(1) == Where(
         problems=["portmap: no router to ask: 198.51.100.9 is a public address, and no router translates it"]
     )
 
@@ -388,13 +398,13 @@ async def test_a_public_address_needs_no_router():
 @pytest.mark.parametrize("source", ["fd00::5", "fe80::5"])
 async def test_a_local_ipv6_address_is_not_opened(source):
     way = Route("eth0", ip_address(source), on_link=False, gateway=ip_address("fe80::1"))
-    assert (await PortmapSource(PORT, lambda: [way]).find(1)).found == []
+    assert (await PortmapSource(PORT, lambda _: [way]).find(1)).found == []
 
 
 async def test_what_is_found_is_mapped_and_says_by_whom(clock, monkeypatch):
     monkeypatch.setattr("wgdisco.sources.portmap.is_private", lambda _: True)
     async with FakeRouter() as fake:
-        source = PortmapSource(PORT, lambda: [fake.way], clock=clock)
+        source = PortmapSource(PORT, lambda _: [fake.way], clock=clock)
         detail = f"forwarded by the router {fake.address}, PCP"
         assert await source.find(5) == Where([Found(HERE, Kind.MAPPED, "portmap", detail)])
         await source.close()
@@ -406,7 +416,7 @@ async def test_the_nonce_is_the_same_for_the_same_secret_and_place_only(clock, m
     nonces = []
     async with FakeRouter() as fake:
         for secret, port in ((b"one", PORT), (b"one", PORT), (b"other", PORT), (b"one", 7), (b"", PORT), (b"", PORT)):
-            await PortmapSource(port, lambda: [fake.way], secret=secret, clock=clock).find(5)
+            await PortmapSource(port, lambda _: [fake.way], secret=secret, clock=clock).find(5)
             nonces.append(next(request[24:36] for request in reversed(fake.asked) if request[0] == 2))
     assert nonces[0] == nonces[1]
     assert len(set(nonces)) == 5

@@ -40,10 +40,10 @@ def routes_out(fwmark: int = 0) -> list[Route]:
 class PortmapSource:
     """Mapped candidates for UDP `port`. Call `close` to take back what was asked for; else it ends with its lifetime.
 
-    `routes` gives the ways to our routers now. `lifetime` is in seconds. `secret` is anything that only this node
-    knows: with it, the next process may renew or remove what this one mapped. `patience` is how long `find` waits at
-    most for a router that has not answered yet, in seconds; it goes on meanwhile, and the next `find` has the result.
-    With `outlive`, what was asked for stays when we are closed, until its lifetime is over.
+    `routes(fwmark)` gives the ways to our routers now. `lifetime` is in seconds. `secret` is anything that only this
+    node knows: with it, the next process may renew or remove what this one mapped. `patience` is how long `find` waits
+    at most for a router that has not answered yet, in seconds; it goes on meanwhile, and the next `find` has the
+    result. With `outlive`, what was asked for stays when we are closed, until its lifetime is over.
     """
 
     name = "portmap"
@@ -51,7 +51,7 @@ class PortmapSource:
     def __init__(
         self,
         port: int,
-        routes: Callable[[], Sequence[Route]] = routes_out,
+        routes: Callable[[int], Sequence[Route]] = routes_out,
         lifetime: int = LIFETIME,
         *,
         fwmark: int = 0,
@@ -67,7 +67,7 @@ class PortmapSource:
 
     async def find(self, deadline: float) -> Where:
         """What the routers forward to us, from memory as long as nothing is due; takes at most `deadline` seconds."""
-        ways = self._routes()
+        ways = self._routes(self._fwmark)
         asked = [way for way in ways if _is_worth_asking(way)]
         if not asked:
             return Where(problems=[f"{self.name}: {_nobody(ways)}"])
