@@ -44,10 +44,10 @@ def test_every_extra_is_a_backend_and_every_extra_is_in_all() -> None:
     import tomllib
 
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    (everything,) = extras.pop("all")
+    everything, _ = extras.pop("all")  # upnp has no wheel for every machine, so it is named by itself
     no_backends = {"doh", "lexicon", "upnp", "testing"}  # parts of dns, a source's, for plugin authors
     assert set(extras) - no_backends <= set(built_in())
-    assert set(re.search(r"\[(.*)\]", everything)[1].split(",")) == set(extras) - {"lexicon", "testing"}
+    assert set(re.search(r"\[(.*)\]", everything)[1].split(",")) == set(extras) - {"lexicon", "upnp", "testing"}
 
 
 def test_the_exit_codes_are_those_of_the_errors() -> None:

@@ -93,6 +93,21 @@ async def test_a_private_outer_address_is_no_candidate_and_the_mapping_is_remove
         assert fake.count(*PMP_MAP) == 0
 
 
+async def test_a_router_without_an_address_is_asked_again_in_a_minute(clock):
+    async with FakeRouter() as fake:
+        fake.outside = "0.0.0.0"
+        router = asked(fake, clock)
+        await router.find(5)
+        assert router.lease is None
+        assert router.problem == (
+            f"the router {fake.address} has 0.0.0.0 outside, which nobody can reach: the unspecified address"
+        )
+        fake.outside = OUTSIDE
+        later(fake, clock, 60)
+        await router.find(5)
+        assert router.lease.endpoint == HERE
+
+
 async def test_by_natpmp_a_private_outer_address_is_not_mapped_at_all(clock):
     async with FakeRouter(lambda request: fake.mapped(request, 1)) as fake:
         fake.outside = "192.168.178.20"
