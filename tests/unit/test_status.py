@@ -18,7 +18,7 @@ from tests.support import require_binary
 from tests.unit.reports import ALICE, BOB, CAROL, NOW, a_backend, a_candidate, a_peer, a_record, a_report
 from tests.unit.test_layering import HEAVY, loaded_by
 from wgdisco import report
-from wgdisco.cli import describe, status
+from wgdisco.cli import describe, show, status
 from wgdisco.cli.main import main
 from wgdisco.report import BackendReport, CandidateReport, Counters, PeerReport, RecordReport, Report
 
@@ -272,6 +272,63 @@ def test_text_of_a_store_moves_no_terminal(capsys, folder) -> None:
 )
 def test_a_record_shows_its_age_its_end_and_its_store(found: RecordReport | None, text: str) -> None:
     assert describe.record(found, NOW) == text
+
+
+@pytest.mark.parametrize(
+    ("totals", "text"),
+    [
+        ({}, "none"),
+        ({"connected": 0, "searching": 2}, "2 searching"),
+        ({"connected": 7, "peers": 9000, "records": 12}, "7 connected of 9000; 12 records known"),
+        ({"connected": 0, "peers": 9000, "records": 0}, "0 connected of 9000; 0 records known"),
+    ],
+)
+def test_peers_are_counted_by_state(totals: dict[str, int], text: str) -> None:
+    assert f"  peers: {text}" in list(describe.interface(a_report(totals=totals), NOW))
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.00 KiB"),
+        (1024**2 - 1, "1024.00 KiB"),
+        (1024**2, "1.00 MiB"),
+        (3 * 1024**3, "3.00 GiB"),
+        (1024**4, "1.00 TiB"),
+        (2048 * 1024**4, "2048.00 TiB"),
+    ],
+)
+def test_bytes_are_written_as_wg_writes_them(count: int, text: str) -> None:
+    assert show.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("nat", "text"),
+    [
+        (("endpoint-independent", "unknown", False), "none"),
+        (("endpoint-independent", "endpoint-independent", False), "none"),
+        (("endpoint-independent", "address-dependent", False), "none, but a firewall: address-dependent filtering"),
+        (("unknown", "unknown", None), "unknown (two STUN servers have to answer)"),
+        (
+            ("address-dependent", "unknown", True),
+            (
+                "address-dependent mapping, unknown filtering (symmetric): "
+                "only peers that are public or filter less than by address and port can be reached"
+            ),
+        ),
+    ],
+)
+def test_a_nat_is_told_in_words(nat: tuple[str, str, bool | None], text: str) -> None:
+    assert show.nat(*nat) == text
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"], ["--version"], ["-V"]], ids=" ".join)
+def test_help_and_version_are_not_the_default_command(capsys, folder, words: list[str]) -> None:
+    put(folder)
+    assert main(words) == 0
+    assert "interface: wg0" not in capsys.readouterr().out
 
 
 def test_help_loads_no_library() -> None:
