@@ -261,6 +261,16 @@ async def test_close_removes_what_was_asked_for_and_nothing_else(clock):
         assert len(fake.asked) == before + 1
 
 
+async def test_close_asks_nothing_of_a_protocol_that_the_router_does_not_know(clock):
+    async with FakeRouter(lambda request: fake.mapped(request, 1)) as fake:
+        router = asked(fake, clock)
+        await router.find(5)
+        before = fake.count(*PCP_MAP)
+        await router.close()
+        assert fake.count(*PCP_MAP) == before
+        assert fake.asked[-1][8:12] == bytes(4)
+
+
 async def test_close_that_takes_nothing_back_asks_nothing(clock):
     async with FakeRouter() as fake:
         router = asked(fake, clock)
@@ -329,6 +339,16 @@ async def test_upnp_says_private_outer_addresses_too(clock):
         await router.find(10)
         assert "10.0.0.7 outside, a private address" in router.problem
         assert igd.entries == {}
+
+
+async def test_upnp_is_not_asked_behind_another_nat_that_pcp_told_of(clock):
+    async with FakeRouter() as fake:
+        igd = FakeIgd()
+        requests = await upnp(fake, igd)
+        fake.pcp, fake.outside = fake.mapped, "100.64.0.9"
+        router = asked(fake, clock)
+        await router.find(10)
+        assert (router.lease, requests) == (None, [])
 
 
 @pytest.mark.parametrize("how", ["location", "control", "base"])

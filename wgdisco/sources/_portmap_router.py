@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from wgdisco.device.routes import Route
 from wgdisco.endpoint import Endpoint
@@ -229,9 +229,6 @@ class Router:
         return Lease(protocol, endpoint, now, max(SHORTEST, reply.lifetime), Epoch(reply.epoch, now))
 
     def _continues(self, lease: Lease, reply: Reply) -> bool:
-        """Whether the router's epoch says that it has lost nothing; the lease remembers the newer one."""
+        """Whether the router's epoch says that it has lost nothing since it granted the lease."""
         epoch = Epoch(reply.epoch, self._clock())
-        if reply.result == UNSUPPORTED or lease.epoch is None or not epoch.continues(lease.epoch):
-            return False
-        self.lease = replace(lease, epoch=epoch)
-        return True
+        return reply.result != UNSUPPORTED and lease.epoch is not None and epoch.continues(lease.epoch)
