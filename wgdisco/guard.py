@@ -32,8 +32,16 @@ SEARCH = 20.0  # seconds for another path to answer
 class Guard:
     """Watches one live session; `moves` counts how often its endpoint was replaced."""
 
-    def __init__(self, link: Link, outlook: Outlook, pulse: Pulse, say: Callable[[str], None]) -> None:
-        self.link, self.outlook, self.pulse, self.say = link, outlook, pulse, say
+    def __init__(
+        self,
+        link: Link,
+        outlook: Outlook,
+        pulse: Pulse,
+        say: Callable[[str], None],
+        missing: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        """`missing(True)` is called when no path answers and a newer record would help."""
+        self.link, self.outlook, self.pulse, self.say, self.missing = link, outlook, pulse, say, missing
         self.moves = 0
         self.examined: Finding | None = None
         self._next = self._patient = 0.0
@@ -51,7 +59,10 @@ class Guard:
 
     def _look(self) -> bool:
         """One look at the interface: whether the session lives."""
+        received = self.pulse.received
         self.pulse.see(self.link.read(), time.time())
+        if self.pulse.received > received:
+            self.missing(False)
         return self.pulse.live
 
     def _candidates(self) -> list[Endpoint]:
@@ -64,8 +75,9 @@ class Guard:
             self.examined, news = self.outlook.latest, False
         elsewhere = self.outlook.heard is not None and self.outlook.heard != endpoint
         stalled = self.pulse.unanswered(time.time()) >= STALL
+        hushed = self.pulse.hushed(time.time()) >= STALL
         now = time.monotonic()
-        doubtful = (stalled or elsewhere) and now >= self._next
+        doubtful = (stalled or hushed or elsewhere) and now >= self._next
         suspect = self.outlook.moved or doubtful or (news and now >= self._patient)
         if suspect and stalled:
             self.outlook.ours.doubt()
@@ -108,6 +120,7 @@ class Guard:
                 if not doubted and time.monotonic() - start > WITHIN:
                     doubted = True
                     self.outlook.ours.doubt()
+                    self.missing(True)
                 waited, stale = time.monotonic() - start, self.outlook.latest is not finding or self.outlook.moved
                 if received is None and waited > UNDER_WAY:
                     received = self.link.read().rx

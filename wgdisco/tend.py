@@ -38,7 +38,7 @@ class Tender:
         """With a `checker` paths are checked before WireGuard tries them."""
         self.node, self.link, self.ours, self.say, self.missing = node, link, ours, say, missing
         self.outlook, self.pulse = Outlook(link, ours, say, checker), Pulse()
-        self.guard = Guard(link, self.outlook, self.pulse, say)
+        self.guard = Guard(link, self.outlook, self.pulse, say, missing)
         self.state, self.since = "searching", time.time()
         self.connects = 0
         self.finding: Finding | None = None
