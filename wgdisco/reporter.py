@@ -36,7 +36,7 @@ class Reporter:
         self._before = now
         try:
             report.write(now, self.path)
-            report.replace(self.path.with_name("metrics.prom"), metrics(now).encode())
+            report.replace(self.path.with_name("metrics.prom"), metrics(now).encode(), 0o644)
         except OSError as error:
             if self._failed != str(error):
                 self.say(f"{self.path}: {error.strerror}; `wgdisco status` shows nothing until that is mended")
