@@ -145,11 +145,11 @@ class Store:
                 await answers.put(error)
 
         task, began = asyncio.ensure_future(pump()), self.reading.clock()
-        end = None if seconds is None else time.monotonic() + seconds
+        end = None if seconds is None else asyncio.get_running_loop().time() + seconds
         try:
             while True:
                 try:
-                    async with asyncio.timeout(None if end is None else end - time.monotonic()):
+                    async with asyncio.timeout_at(end):
                         answer = await answers.get()
                 except TimeoutError:
                     late = TimeoutError(f"no answer within {seconds:g} s")

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from ipaddress import ip_address
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from wgdisco.audience import Audience
 from wgdisco.backend import Backend
@@ -229,30 +226,3 @@ async def test_follow_reports_failures_and_goes_on_with_the_others() -> None:
             break
     assert seen == [("good", [b"1"]), ("good", [b"2"])]
     assert [(name, str(error)) for name, error in failures] == [("dead", "dead: gone")]
-
-
-KINDS = ("healthy", "slow", "empty", "stale", "lying", "dead", "frozen")
-
-
-def shelf(name: str, kind: str) -> Shelf:
-    return {
-        "healthy": lambda: Shelf(name, blob(NOW)),
-        "slow": lambda: Shelf(name, blob(NOW), delay=0.05),
-        "empty": lambda: Shelf(name),
-        "stale": lambda: Shelf(name, blob(NOW - 60_000)),
-        "lying": lambda: Shelf(name, os.urandom(233), blob(signer=MALLORY), *(os.urandom(300) for _ in range(9))),
-        "dead": lambda: Shelf(name, error=OSError("down")),
-        "frozen": lambda: Shelf(name, delay=60),
-    }[kind]()
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.sampled_from(KINDS), max_size=6), st.sampled_from(["healthy", "slow"]), st.randoms())
-def test_one_honest_store_is_enough_in_any_mixture(kinds: list[str], honest: str, random) -> None:
-    """Promise 4: whatever the others do, the newest record comes, and nobody waits for those that hang."""
-    mixture = [*kinds, honest]
-    random.shuffle(mixture)
-    start = time.monotonic()
-    found = asyncio.run(search(*(shelf(f"{i}", kind) for i, kind in enumerate(mixture)), deadline=20, settle=0.3))
-    assert found.best.record.issued == NOW
-    assert time.monotonic() - start < 10
