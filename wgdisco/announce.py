@@ -10,7 +10,7 @@ from typing import Any
 from wgdisco.audience import Audience
 from wgdisco.node import Node, Publication
 from wgdisco.policy import publishable
-from wgdisco.record import Candidate
+from wgdisco.record import Candidate, Kind
 from wgdisco.sources import Behaviour, Nat, Where
 from wgdisco.upkeep import repair, tidy
 
@@ -25,8 +25,13 @@ RETRY = 5.0  # seconds after a publish that no store took
 
 
 def hints_of(where: Where) -> dict[str, Any]:
-    """What a record says about the NAT, when something is known (SPEC section 2)."""
+    """What a record says about the NAT, when something is known (SPEC section 2).
+
+    A port that the router forwards is as good as no filter: whoever knows it gets in, whatever the NAT does.
+    """
     mapping, filtering = str(where.nat.mapping), str(where.nat.filtering)
+    if any(found.kind is Kind.MAPPED and found.endpoint.address.version == 4 for found in where.found):
+        mapping = filtering = str(Behaviour.ENDPOINT_INDEPENDENT)
     return {} if (mapping, filtering) == ("unknown", "unknown") else {"nat": [mapping, filtering]}
 
 

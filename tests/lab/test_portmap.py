@@ -196,6 +196,12 @@ def test_a_process_that_was_killed_leaves_a_mapping_that_the_next_one_may_have(l
     assert nonces[0] == nonces[1]
 
 
+def test_a_router_that_hears_only_multicast_searches_is_found(lab):
+    router, _ = home(lab, "UPnP")
+    router.nft(f"insert rule inet firewall input ip daddr {router.lans[0][1]} udp dport 1900 drop\n")
+    assert Forwarded(lab.host("host", router)).find() == ([f"{OUTSIDE}:{PORT}"], [])
+
+
 def test_what_somebody_else_mapped_to_us_is_used_and_stays(lab):
     router, daemon = home(lab, "UPnP")
     host = lab.host("host", router)
@@ -323,6 +329,8 @@ def test_behind_a_router_that_forwards_even_a_symmetric_nat_gets_through(lab, tm
     duo.run(1)
     duo.connected()
     assert f"{OUTSIDE}:{PORT}" in str(duo.other(1).endpoint)
+    wait_until(lambda: duo.state(1)["nat"] == ["address-and-port-dependent"] * 2, "the NAT is known", 20)
+    assert "can hardly be connected" not in duo.words()
 
 
 def store(folder) -> list[str]:

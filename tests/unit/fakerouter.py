@@ -149,10 +149,14 @@ class FakeRouter(asyncio.DatagramProtocol):
 
 
 class FakeIgd:
-    """Port mappings as an IGD keeps them: `entries` by outer port; it may allow permanent leases only."""
+    """Port mappings as an IGD keeps them: `entries` by outer port.
 
-    def __init__(self, control: str = "/control", base: str = "", *, permanent: bool = False, outside: str = OUTSIDE):
-        self.control, self.base, self.permanent, self.outside = control, base, permanent, outside
+    It may allow `permanent` leases only, be `lax` and let one host overwrite what another has, or `shy` and show none.
+    """
+
+    def __init__(self, control="/control", base="", *, permanent=False, lax=False, shy=False, outside=OUTSIDE):
+        self.control, self.base, self.outside = control, base, outside
+        self.permanent, self.lax, self.shy = permanent, lax, shy
         self.entries: dict[int, dict[str, str]] = {}
 
     def __call__(self, what: str, body: str) -> str:
@@ -168,7 +172,7 @@ class FakeIgd:
         )
 
     def entry(self, port, _said):
-        if port not in self.entries:
+        if port not in self.entries or self.shy:
             return FAULT % 714
         names = "NewInternalPort", "NewInternalClient", "NewEnabled", "NewPortMappingDescription", "NewLeaseDuration"
         parts = "".join(f"<{name}>{self.entries[port][name]}</{name}>" for name in names)
@@ -177,7 +181,7 @@ class FakeIgd:
     def add(self, port, said):
         if self.permanent and said["NewLeaseDuration"] != "0":
             return FAULT % 725
-        if self.entries.get(port, said)["NewInternalClient"] != said["NewInternalClient"]:
+        if not self.lax and self.entries.get(port, said)["NewInternalClient"] != said["NewInternalClient"]:
             return FAULT % 718
         self.entries[port] = said
         return '<u:AddPortMappingResponse xmlns:u="x"></u:AddPortMappingResponse>'

@@ -8,10 +8,11 @@ from ipaddress import ip_address
 import pytest
 
 from tests.unit.fakerouter import OUTSIDE, FakeIgd, FakeRouter
+from wgdisco.announce import hints_of
 from wgdisco.device.routes import Route
 from wgdisco.endpoint import Endpoint
 from wgdisco.record import Kind
-from wgdisco.sources import Found, Where, _portmap_line
+from wgdisco.sources import Behaviour, Found, Nat, Where, _portmap_line
 from wgdisco.sources._portmap_router import Router
 from wgdisco.sources.portmap import PortmapSource
 
@@ -311,15 +312,72 @@ async def test_upnp_maps_and_removes_what_is_ours(clock):
         assert igd.entries == {}
 
 
-async def test_upnp_leaves_what_became_somebody_elses(clock):
+@pytest.mark.parametrize(
+    "change",
+    [{"NewInternalClient": "127.0.0.99"}, {"NewInternalPort": "7"}, {"NewPortMappingDescription": "mine"}],
+    ids=["host", "port", "name"],
+)
+async def test_upnp_leaves_what_became_somebody_elses(clock, change):
     async with FakeRouter() as fake:
         igd = FakeIgd()
         await upnp(fake, igd)
         router = asked(fake, clock)
         await router.find(10)
-        igd.entries[PORT] = {**igd.entries[PORT], "NewInternalClient": "127.0.0.99"}
+        igd.entries[PORT] = {**igd.entries[PORT], **change}
         await router.close()
         assert PORT in igd.entries
+
+
+def by_hand(client):
+    """A mapping that somebody made in the router."""
+    return {
+        "NewInternalClient": str(client),
+        "NewInternalPort": str(PORT),
+        "NewPortMappingDescription": "mine",
+        "NewEnabled": "1",
+        "NewLeaseDuration": "0",
+    }
+
+
+async def test_upnp_uses_what_was_made_by_hand_as_it_is(clock):
+    async with FakeRouter() as fake:
+        igd = FakeIgd()
+        await upnp(fake, igd)
+        igd.entries[PORT] = by_hand(fake.way.source)
+        router = asked(fake, clock)
+        await router.find(10)
+        assert router.lease.endpoint == HERE
+        assert igd.entries == {PORT: by_hand(fake.way.source)}
+
+
+@pytest.mark.parametrize("kind", ["lax", "shy"])
+async def test_upnp_takes_no_port_that_a_neighbour_has(clock, kind):
+    """Neither from a router that would let us, nor from one that shows nobody what is taken."""
+    async with FakeRouter() as fake:
+        igd = FakeIgd(**{kind: True})
+        await upnp(fake, igd)
+        igd.entries[PORT] = by_hand("127.0.0.99")
+        router = asked(fake, clock)
+        await router.find(10)
+        assert igd.entries[PORT] == by_hand("127.0.0.99")
+        assert 20000 <= router.lease.endpoint.port < 60000
+        assert router.lease.endpoint.port in igd.entries
+
+
+async def test_upnp_notices_that_its_mapping_is_gone_or_the_outer_address_another_one(clock):
+    async with FakeRouter() as fake:
+        igd = FakeIgd()
+        await upnp(fake, igd)
+        router = asked(fake, clock)
+        await router.find(10)
+        igd.entries.clear()
+        clock.now += 120
+        await router.find(10)
+        assert PORT in igd.entries
+        igd.outside = "198.51.100.99"
+        clock.now += 120
+        await router.find(10)
+        assert router.lease.endpoint == Endpoint.parse("198.51.100.99:51820")
 
 
 async def test_a_upnp_router_that_knows_only_permanent_leases_gets_one(clock):
@@ -444,6 +502,17 @@ async def test_what_is_found_is_mapped_and_says_by_whom(clock, monkeypatch):
         assert await source.find(5) == Where([Found(HERE, Kind.MAPPED, "portmap", detail)])
         await source.close()
         assert fake.asked[-1][4:8] == bytes(4)
+
+
+def test_peers_are_told_that_a_forwarded_port_lets_everybody_in():
+    """Else a peer behind a symmetric NAT would say that it cannot reach us. A hole for IPv6 says nothing of IPv4."""
+    dependent = Behaviour.ADDRESS_AND_PORT_DEPENDENT
+    where = Where(nat=Nat(dependent, dependent, True))
+    assert hints_of(where) == {"nat": [dependent, dependent]}
+    where.found = [Found(Endpoint.parse("[2001:db8::1]:51820"), Kind.MAPPED, "portmap")]
+    assert hints_of(where) == {"nat": [dependent, dependent]}
+    where.found = [Found(HERE, Kind.MAPPED, "portmap")]
+    assert hints_of(where) == {"nat": ["endpoint-independent", "endpoint-independent"]}
 
 
 async def test_the_nonce_is_the_same_for_the_same_secret_and_place_only(clock, monkeypatch):
