@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import subprocess
 import sys
 import tempfile
@@ -303,33 +304,45 @@ class Echoes(Backend):
     name = "echoes"
 
     def __init__(self, blob: bytes) -> None:
-        self.statement, self.pushed = here(OPEN).unseal(blob), 0
+        self.statement = here(OPEN).unseal(blob)
 
     async def follow(self, slots):
         while True:
             for slot in slots:
-                self.pushed += 1
                 yield slot, [here(OPEN).seal(self.statement)] if slot.id == here(OPEN).id else []
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.1)
 
 
-async def test_promise_5_a_store_that_repeats_itself_moves_no_packet(scene) -> None:
-    """One change of the tunnel for one record, however often a store brings it."""
-    good = shelf()
+async def tried_in_vain(folder: Path, *, echoing: bool, insisting: bool) -> tuple[int, int, int]:
+    """Five minutes of trying a peer that never answers: changes of the tunnel, findings told, plans announced."""
+    random.seed(0)  # the pauses between two tries are uneven
+    scene, good = Scene(folder), shelf()
     alice = scene.node(ALICE, good)
     await alice.publish(FIRST, alice.readers(Scope.KEY, []))
-    echoes = Echoes(next(value for value, _ in good._room.values.values()))
-    tunnel, heard = Tunnel(BOB, Peer(ALICE.public)), []
+    store = Echoes(next(value for value, _ in good._room.values.values())) if echoing else good
+    tunnel, heard, told = Tunnel(BOB, Peer(ALICE.public)), [], []
     # with this NAT it is we who start, at once
-    tending = Tending(scene.node(BOB, echoes), tunnel, heard, ("address-dependent", "address-dependent"))
+    tending = Tending(scene.node(BOB, store), tunnel, heard, ("address-dependent", "address-dependent"))
+    take = tending.tender.outlook.take
+    tending.seeker.found = lambda _, finding: (told.append(finding), take(finding))
     async with running(tending.run()):
-        await until(lambda: tunnel.calls, f"nothing was tried: {heard}")
-        pushed = echoes.pushed
-        await until(
-            lambda: echoes.pushed > pushed + 200, f"no more echoes: {tending.search.answers}, {tending.seeker.errors}"
-        )
-    assert len(tunnel.calls) <= 2  # a second try after a second of silence
-    assert len([line for line in heard if "found its record" in line]) == 1
+        for _ in range(3000):
+            await asyncio.sleep(0.1)
+            if insisting:
+                take(replace(told[0]))
+    await scene.close()
+    return len(tunnel.calls), len(told), len([line for line in heard if "found its record" in line])
+
+
+@pytest.mark.parametrize("repeated", ["by the store", "by the search"])
+def test_promise_5_a_record_that_is_repeated_moves_no_packet(tmp_path, repeated: str) -> None:
+    """A store brings the same record ten times a second: not one change of the tunnel more, no end of the back-off."""
+    calls, *_ = once = virtually(tried_in_vain(tmp_path / "once", echoing=False, insisting=False))
+    again = virtually(
+        tried_in_vain(tmp_path / "again", echoing=repeated == "by the store", insisting=repeated == "by the search")
+    )
+    assert calls > 10
+    assert once == again == (calls, 1, 1)
 
 
 async def test_promise_5_all_lies_together_cost_little_memory(scene) -> None:

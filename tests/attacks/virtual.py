@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 __all__ = ["VirtualLoop", "virtually"]
 
@@ -40,6 +42,11 @@ class _Jump(selectors.DefaultSelector):
 
 
 def virtually(work: Coroutine[Any, Any, T]) -> T:
-    """Run it in virtual time."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    """Run it in virtual time; the clocks of the module `time` go with the loop meanwhile."""
+    loop, start = VirtualLoop(), time.time()
+    with (
+        asyncio.Runner(loop_factory=lambda: loop) as runner,
+        patch("time.monotonic", loop.time),
+        patch("time.time", lambda: start + loop.now),
+    ):
         return runner.run(work)

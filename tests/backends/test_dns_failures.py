@@ -230,6 +230,18 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"transport": "https", "resolver": "https://dns.example/dns-query", "direct": True},
         "direct = false",
     ),
+    "two ways to publish": (
+        {"provider": "cloudflare", "key_name": "k", "key_secret": Secret(secret("k"))},
+        "^provider 'cloudflare' and key_name 'k': choose one way to publish$",
+    ),
+    "credentials without provider": (
+        {"provider_auth": {"auth_token": Secret("hunter2")}},
+        "^provider_auth and provider_options need a provider, as 'cloudflare'$",
+    ),
+    "provider's options without provider": (
+        {"provider_options": {"zone_id": "z1"}},
+        "^provider_auth and provider_options need a provider, as 'cloudflare'$",
+    ),
     "ca without tls": ({"ca": "/ca.pem"}, "ca '/ca.pem' is for the transports tls and https"),
     "ca missing": ({"transport": "tls", "ca": "/missing.pem"}, "ca '/missing.pem': No such file"),
 }
