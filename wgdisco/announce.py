@@ -30,9 +30,11 @@ def hints_of(where: Where) -> dict[str, Any]:
     A port that the router forwards is as good as no filter: whoever knows it gets in, whatever the NAT does.
     """
     mapping, filtering = str(where.nat.mapping), str(where.nat.filtering)
+    if (mapping, filtering) == ("unknown", "unknown"):
+        return {}
     if any(found.kind is Kind.MAPPED and found.endpoint.address.version == 4 for found in where.found):
         mapping = filtering = str(Behaviour.ENDPOINT_INDEPENDENT)
-    return {} if (mapping, filtering) == ("unknown", "unknown") else {"nat": [mapping, filtering]}
+    return {"nat": [mapping, filtering]}
 
 
 def remembered(now: Nat, before: Nat) -> Nat:
