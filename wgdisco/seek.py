@@ -65,7 +65,9 @@ class Seeker:
             await asyncio.gather(*hunts, following, return_exceptions=True)
 
     def miss(self, peer: PublicKey) -> None:
-        """A wanted peer has gone: ask for it often from now on."""
+        """A wanted peer has gone: ask for it often from now on, beginning at once."""
+        if peer in self._missing:
+            return
         self._missing[peer] = time.monotonic()
         for hunger in self._hunger.values():
             hunger.set()
@@ -79,7 +81,8 @@ class Seeker:
         if self._round is not None and self._answered:
             with suppress(RuntimeError):  # it is just ending by itself
                 self._round.reschedule(asyncio.get_running_loop().time())
-        for peer in list(self._missing):
+        missing, self._missing = self._missing, {}
+        for peer in missing:
             self.miss(peer)
 
     async def _follow(self) -> None:
@@ -133,17 +136,17 @@ class Seeker:
         """Ask one store for the missing peers, again and again, at its pace."""
         rest = store.backend.poll
         quick = max(1.0, rest / (GENTLE if store.backend.slow_writes else HURRY))
-        hunger = self._hunger[store.name]
+        hunger, due = self._hunger[store.name], time.monotonic() + quick  # it is being followed already
         while True:
             await hunger.wait()
             hunger.clear()
             pause, start = quick, time.monotonic()
             while self._missing and pause <= rest and not hunger.is_set():
-                await asyncio.sleep(pause)
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
                 if not store.reading.seconds:
                     await self._ask(store)
-                if time.monotonic() - start > self.eager:
-                    pause *= 2
+                pause *= 2 if time.monotonic() - start > self.eager else 1
+                due = time.monotonic() + pause
 
     async def _ask(self, store: Store) -> None:
         latest = sorted(self._missing, key=lambda peer: self._missing[peer])[-HUNTED:]
