@@ -491,7 +491,9 @@ async def test_a_public_address_needs_no_router():
 @pytest.mark.parametrize("source", ["fd00::5", "fe80::5"])
 async def test_a_local_ipv6_address_is_not_opened(source):
     way = Route("eth0", ip_address(source), on_link=False, gateway=ip_address("fe80::1"))
-    assert (await PortmapSource(PORT, lambda _: [way]).find(1)).found == []
+    assert await PortmapSource(PORT, lambda _: [way]).find(1) == Where(
+        problems=[f"portmap: no router to ask: {source} is a local address, and no firewall would pass anybody to it"]
+    )
 
 
 async def test_what_is_found_is_mapped_and_says_by_whom(clock, monkeypatch):

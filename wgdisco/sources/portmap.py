@@ -117,4 +117,6 @@ def _is_worth_asking(way: Route) -> bool:
 def _nobody(ways: Sequence[Route]) -> str:
     if not ways:
         return "no router to ask: there is no default route by one"
+    if ways[0].source.version == 6:
+        return f"no router to ask: {ways[0].source} is a local address, and no firewall would pass anybody to it"
     return f"no router to ask: {ways[0].source} is a public address, and no router translates it"
