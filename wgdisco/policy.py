@@ -15,7 +15,7 @@ from wgdisco.endpoint import Address, Endpoint
 from wgdisco.record import MOST_CANDIDATES, Candidate, Kind
 from wgdisco.sources import Found
 
-__all__ = ["Ground", "inside", "is_plausible", "is_private", "publishable", "refused", "tryable"]
+__all__ = ["Ground", "Sites", "inside", "is_plausible", "is_private", "publishable", "refused", "tryable"]
 
 Network = IPv4Network | IPv6Network
 Lookup = Callable[[Address], Route | None]
@@ -33,7 +33,7 @@ class Ground:
 
     lookup: Lookup
     own: Collection[Endpoint] = ()
-    allowed_ips: Collection[Network] = ()
+    allowed_ips: Iterable[Network] | Sites = ()
 
 
 def is_private(address: Address) -> bool:
@@ -41,13 +41,29 @@ def is_private(address: Address) -> bool:
     return any(address in network for network in PRIVATE)
 
 
-def inside(address: Address, allowed_ips: Iterable[Network]) -> Network | None:
-    """The AllowedIPs that say a private address lies at the other end of a tunnel.
+class Sites:
+    """AllowedIPs of one or ten thousand peers, to be asked which of them an address lies in.
 
     Networks that reach beyond private space are full tunnels in one or many pieces; they say nothing about it.
     """
-    sites = (each for each in allowed_ips if any(_within(each, network) for network in PRIVATE))
-    return next((each for each in sites if address in each), None)
+
+    def __init__(self, allowed_ips: Iterable[Network]) -> None:
+        self._sites = {each for each in allowed_ips if any(_within(each, network) for network in PRIVATE)}
+        self._lengths = {version: self._lengths_of(version) for version in (4, 6)}
+
+    def _lengths_of(self, version: int) -> list[int]:
+        return sorted({each.prefixlen for each in self._sites if each.version == version}, reverse=True)
+
+    def around(self, address: Address) -> Network | None:
+        """The narrowest one with this address in it, where WireGuard would send it."""
+        kind = IPv4Network if isinstance(address, IPv4Address) else IPv6Network
+        around = (kind((int(address), length), strict=False) for length in self._lengths[address.version])
+        return next((each for each in around if each in self._sites), None)
+
+
+def inside(address: Address, allowed_ips: Iterable[Network] | Sites) -> Network | None:
+    """The AllowedIPs that say a private address lies at the other end of a tunnel."""
+    return (allowed_ips if isinstance(allowed_ips, Sites) else Sites(allowed_ips)).around(address)
 
 
 def refused(endpoint: Endpoint) -> str | None:

@@ -17,7 +17,7 @@ from wgdisco.fleet import Fleet
 from wgdisco.keys import PublicKey
 from wgdisco.node import Node
 from wgdisco.outlook import Ours
-from wgdisco.policy import Ground
+from wgdisco.policy import Ground, Sites
 from wgdisco.seek import EAGER, Seeker
 from wgdisco.sources import Where
 from wgdisco.sources.interface import InterfaceSource
@@ -71,7 +71,7 @@ class Session:
         self.seeker = Seeker(node, self.peers, self._found, lambda text: say(text, None), eager)
         self.announcer.looked, self.announcer.changed = self.seeker.looked, self._doubt
         self._routes = Routes()
-        self._allowed = [network for each in interface.peers.values() for network in each.allowed_ips]
+        self._allowed = Sites(network for each in interface.peers.values() for network in each.allowed_ips)
         assert node.private is not None  # the interface's own
         witnesses, checker = self._witnesses, None
         if port is not None:

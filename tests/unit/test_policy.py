@@ -6,7 +6,7 @@ import pytest
 
 from wgdisco.device.routes import Route, Routes
 from wgdisco.endpoint import Endpoint
-from wgdisco.policy import Ground, inside, is_plausible, is_private, publishable, refused, tryable
+from wgdisco.policy import Ground, Sites, inside, is_plausible, is_private, publishable, refused, tryable
 from wgdisco.record import Candidate, Kind
 from wgdisco.sources import Found
 
@@ -154,6 +154,15 @@ def test_the_kernel_s_own_routes_say_what_is_ours():
 )
 def test_only_private_allowed_ips_claim_an_address(address, allowed, found):
     assert inside(ip_address(address), [ip_network(allowed)]) == (ip_network(found) if found else None)
+
+
+def test_of_several_allowed_ips_the_narrowest_counts():
+    """As WireGuard chooses the peer; asked of a thousand networks at once."""
+    networks = [ip_network(f"10.{number // 256}.{number % 256}.0/24") for number in range(1000)]
+    sites = Sites([ip_network("10.0.0.0/8"), *networks, ip_network("10.1.2.3/32"), ip_network("fd01::/64")])
+    asked = ["10.1.2.3", "10.1.2.4", "10.9.0.1", "11.0.0.1", "fd01::9", "fd02::9", "::a01:203"]
+    found = [sites.around(ip_address(each)) for each in asked]
+    assert list(map(str, found)) == ["10.1.2.3/32", "10.1.2.0/24", "10.0.0.0/8", "None", "fd01::/64", "None", "None"]
 
 
 def test_private_means_of_one_site():

@@ -15,7 +15,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from wgdisco.device.routes import Route, Routes, is_wireguard
 from wgdisco.device.rtnetlink import Held, Link, RouteNetlink
 from wgdisco.endpoint import Address, Endpoint
-from wgdisco.policy import inside
+from wgdisco.policy import Sites, inside
 from wgdisco.record import Kind
 from wgdisco.sources import Found, Where
 
@@ -38,7 +38,7 @@ class InterfaceSource:
 
     listen_port: int
     fwmark: int = 0
-    allowed_ips: Collection[IPv4Network | IPv6Network] = ()
+    allowed_ips: Iterable[IPv4Network | IPv6Network] | Sites = ()
     name: str = "interface"
 
     async def find(self, deadline: float) -> Where:  # noqa: ARG002 - the kernel answers at once
@@ -59,7 +59,7 @@ def worthwhile(
     links: Collection[Link],
     addresses: Iterable[Held],
     ways: Collection[Route],
-    allowed_ips: Collection[IPv4Network | IPv6Network] = (),
+    allowed_ips: Iterable[IPv4Network | IPv6Network] | Sites = (),
 ) -> list[tuple[Address, Link]]:
     """Addresses worth publishing with their interfaces, those the kernel sends from first. Sans I/O.
 
