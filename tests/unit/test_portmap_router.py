@@ -502,8 +502,19 @@ async def test_what_is_found_is_mapped_and_says_by_whom(clock, monkeypatch):
         source = PortmapSource(PORT, lambda _: [fake.way], clock=clock)
         detail = f"forwarded by the router {fake.address}, PCP"
         assert await source.find(5) == Where([Found(HERE, Kind.MAPPED, "portmap", detail)])
+        before = len(fake.asked)
         await source.close()
-        assert fake.asked[-1][4:8] == bytes(4)
+        assert [request[4:8] for request in fake.asked[before:]] == [bytes(4)]
+
+
+async def test_what_is_to_outlive_us_is_not_removed(clock, monkeypatch):
+    monkeypatch.setattr("wgdisco.sources.portmap.is_private", lambda _: True)
+    async with FakeRouter() as fake:
+        source = PortmapSource(PORT, lambda _: [fake.way], clock=clock, outlive=True)
+        await source.find(5)
+        before = len(fake.asked)
+        await source.close()
+        assert len(fake.asked) == before
 
 
 def test_peers_are_told_that_a_forwarded_port_lets_everybody_in():
