@@ -137,6 +137,19 @@ def test_pcp_opens_the_firewall_for_ipv6(lab, gateway):
         assert not reaches(peer, f"[{ours}]:{PORT}", there)
 
 
+@pytest.mark.parametrize("ipv4", [True, False], ids=["both", "IPv6 alone"])
+def test_a_router_that_is_silent_for_ipv6_is_a_problem_only_where_there_is_no_other(lab, ipv4):
+    if ipv4:
+        router, _ = home(lab, ipv6=True)
+    else:
+        router = lab.router("home", "fw", ipv4=False, ipv6=True)
+    router.nft("insert rule inet firewall input meta nfproto ipv6 udp dport 5351 drop\n")
+    host = lab.host("host", router)
+    silent = f"portmap: the router {router.lans[-1][1]} does not answer PCP; let its firewall pass UDP port {PORT} to"
+    expected = ([f"{OUTSIDE}:{PORT}"], []) if ipv4 else ([], [f"{silent} {host.address}"])
+    assert Forwarded(host).find() == expected
+
+
 @by_each_protocol
 def test_after_a_reboot_of_the_router_the_port_is_forwarded_again_at_once(lab, protocol):
     router, daemon = home(lab, protocol)
