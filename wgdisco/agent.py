@@ -224,6 +224,7 @@ class Agent:
     def _tasks(self, session: Session) -> list[asyncio.Task[None]]:
         works: dict[str, Callable[[], Awaitable[object]]] = {
             "announce": session.announcer.run,
+            "maintain": session.announcer.maintain,
             "seek": session.seeker.run,
             **{f"peer {peer.short}": tender.keep for peer, tender in session.tenders.items()},
         }

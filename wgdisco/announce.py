@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from wgdisco.audience import Audience
+from wgdisco.discovery import Outcome
 from wgdisco.node import Node, Publication
 from wgdisco.policy import publishable
 from wgdisco.record import Candidate, Kind
@@ -75,7 +76,9 @@ class Announcer:
         self.changed: Callable[[], None] = lambda: None
         self._hurry = asyncio.Event()
         self._problems: set[str] = set()
-        self._repaired = asyncio.get_running_loop().time()
+        self._task: asyncio.Task[Publication] | None = None
+        self._stored = asyncio.Event()
+        self._lacking: set[str] = set()
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -84,15 +87,17 @@ class Announcer:
 
     async def run(self) -> None:
         """Go on until cancelled: quickly at first, then once with the NAT tests that take seconds."""
-        await self.once()
-        await self.once(thorough=True)
-        while True:
-            start, stored = asyncio.get_running_loop().time(), self.publication is not None and self.publication.stored
-            hurried = await self._wait(self._pause() if stored else RETRY)
-            if stored and not hurried:
-                await self._repair()
+        clock = asyncio.get_running_loop().time
+        try:
             await self.once()
-            await asyncio.sleep(max(0.0, start + SOON - asyncio.get_running_loop().time()))
+            await self.once(thorough=True)
+            while True:
+                start, stored = clock(), self.publication is not None and bool(self.publication.stored)
+                await self._wait(self._pause() if stored else RETRY)
+                await self.once()
+                await asyncio.sleep(max(0.0, start + SOON - clock()))
+        finally:
+            await self._abandon()
 
     def hurry(self) -> None:
         """Look again now: something about our addresses has changed, or may have."""
@@ -103,13 +108,11 @@ class Announcer:
             return MAPPING_LIVES
         return min(AT_REST, self.node.lifetime / 6)
 
-    async def _wait(self, seconds: float) -> bool:
-        """Whether somebody was in a hurry."""
+    async def _wait(self, seconds: float) -> None:
+        """Sleep, unless somebody is in a hurry."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._hurry.wait(), seconds)
-        hurried = self._hurry.is_set()
         self._hurry.clear()
-        return hurried
 
     async def once(self, *, thorough: bool = False) -> Publication:
         """Gather, and publish if there is something new to say or the record is due."""
@@ -128,21 +131,62 @@ class Announcer:
         before, self.said = self.said, said
         if self.publication is not None and before[0] != said[0]:
             self.changed()
-        self.publication = await self.node.publish(said[0], self.audiences, said[1])
+        return await self._publish(said)
+
+    async def _publish(self, said: tuple[list[Candidate], dict[str, Any]]) -> Publication:
+        """Return when a store has it, or all have failed; those that are slow go on until the next publish."""
+        await self._abandon()
         self.publishes += 1
-        self.failures += not self.publication.stored
-        self._report(self.publication)
+        self._task = asyncio.ensure_future(self.node.publish(said[0], self.audiences, said[1], self._done))
+        stored = asyncio.ensure_future(self._stored.wait())
+        try:
+            await asyncio.wait({self._task, stored}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stored.cancel()
+        if self._task.done():
+            self.publication = self._task.result()
+            self.failures += not self.publication.stored
         self.told.set()
-        await tidy(self.node)
+        assert self.publication is not None  # either it has ended, or `_done` was called
         return self.publication
 
-    async def _repair(self) -> None:
-        """Now and then see to it that every store still has our record."""
-        now = asyncio.get_running_loop().time()
-        if now - self._repaired >= REPAIR:
-            self._repaired = now
-            for name in await repair(self.node, self.audiences):
-                self.say(f"{name} had lost our record; it was put there again")
+    def _done(self, publication: Publication, outcome: Outcome) -> None:
+        """A store has our record, or has not."""
+        where = ", ".join(each.endpoint.short for each in publication.candidates) or "no endpoint"
+        if outcome.complete:
+            self._lacking.discard(outcome.backend)
+            self.say(f"published to {outcome.backend}: {where}")
+        else:
+            self._lacking.add(outcome.backend)
+            self.say(f"not published: {outcome.error}")
+        if publication.stored:
+            self.publication = publication
+            self._stored.set()
+            self.told.set()
+
+    async def _abandon(self) -> None:
+        """Give up what stores have not taken of the last publish."""
+        task, self._task = self._task, None
+        self._stored.clear()
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def maintain(self) -> None:
+        """Go on until cancelled: put again what stores lost or could not take, remove our slots of past days."""
+        clock, tidied, repaired = asyncio.get_running_loop().time, -1, 0.0
+        await self.told.wait()
+        while True:
+            if tidied != self.publishes:
+                tidied, repaired = self.publishes, repaired or clock()
+                await tidy(self.node)
+            lacking = [each for each in self.node.stores if each.name in self._lacking and not each.writing.seconds]
+            if lacking or clock() - repaired >= REPAIR:
+                repaired = clock()
+                for name in await repair(self.node, self.audiences):
+                    self.say(f"{name} lacked our record; it was put there again")
+                self._lacking -= {store.name for store in lacking if not store.writing.seconds}
+            await asyncio.sleep(RETRY)
 
     async def _first_look(self) -> None:
         if self.publication is None and self.looked is not None:
@@ -151,6 +195,7 @@ class Announcer:
 
     async def leave(self) -> Publication:
         """Say good-bye: a record without endpoints replaces the last one."""
+        await self._abandon()
         self.said = [], {}
         self.publication = await self.node.publish([], self.audiences, {})
         return self.publication
@@ -166,11 +211,3 @@ class Announcer:
     def _due(self, publication: Publication) -> bool:
         third = 1000 * publication.lifetime // 3
         return not publication.stored or self.node.clock() - publication.issued >= third
-
-    def _report(self, publication: Publication) -> None:
-        where = ", ".join(each.endpoint.short for each in publication.candidates) or "no endpoint"
-        for outcome in publication.outcomes:
-            if outcome.complete:
-                self.say(f"published to {outcome.backend}: {where}")
-            else:
-                self.say(f"not published: {outcome.error}")

@@ -102,12 +102,23 @@ def slot_of(place: Place) -> Slot:
     return Slot(place.id, place.text, place.public)
 
 
-async def publish(stores: Sequence[Store], deposits: Mapping[str, Sequence[Deposit]]) -> list[Outcome]:
+async def publish(
+    stores: Sequence[Store],
+    deposits: Mapping[str, Sequence[Deposit]],
+    done: Callable[[Outcome], None] = lambda _: None,
+) -> list[Outcome]:
     """Put each store's deposits (by the store's name) into it, all at once; an outcome for each, never an error.
 
-    A store that failed again and again, or asked to be left alone, is not asked before its rest is over.
+    `done` hears of each outcome as soon as there is one. A store that failed again and again, or asked to be left
+    alone, is not asked before its rest is over.
     """
-    return list(await asyncio.gather(*(_deposit(store, deposits[store.name]) for store in stores)))
+
+    async def one(store: Store) -> Outcome:
+        outcome = await _deposit(store, deposits[store.name])
+        done(outcome)
+        return outcome
+
+    return list(await asyncio.gather(*(one(store) for store in stores)))
 
 
 async def _deposit(store: Store, deposits: Sequence[Deposit]) -> Outcome:

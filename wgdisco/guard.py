@@ -20,10 +20,11 @@ from wgdisco.pulse import Pulse
 __all__ = ["LOOK", "Guard"]
 
 LOOK = 1.0  # seconds between two looks at a session that lives
+HUSH = 2.0  # seconds after a flow stopped, before the path is checked
 STALL = 3.0  # seconds without an answer before the path is checked
 BLIND = 15.0  # seconds without an answer before another candidate is used unchecked (WireGuard itself tries anew then)
 AGAIN = 10.0  # seconds between two checks of a path for the same reason
-WITHIN = 1.0  # seconds for any path to answer, before our own end of it is doubted
+WITHIN = 0.7  # seconds for any path to answer, before our own end of it is doubted
 UNDER_WAY = 0.7  # seconds for which what comes in may have been sent before the path died
 HYSTERESIS = 0.2  # seconds more that the present path gets when another one answered first
 SEARCH = 20.0  # seconds for another path to answer
@@ -75,7 +76,7 @@ class Guard:
             self.examined, news = self.outlook.latest, False
         elsewhere = self.outlook.heard is not None and self.outlook.heard != endpoint
         stalled = self.pulse.unanswered(time.time()) >= STALL
-        hushed = self.pulse.hushed(time.time()) >= STALL
+        hushed = self.pulse.hushed(time.time()) >= HUSH
         now = time.monotonic()
         doubtful = (stalled or hushed or elsewhere) and now >= self._next
         suspect = self.outlook.moved or doubtful or (news and now >= self._patient)

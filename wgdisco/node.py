@@ -77,7 +77,7 @@ class Publication:
     lifetime: int
     candidates: Sequence[Candidate]
     audiences: Sequence[Audience]
-    outcomes: Sequence[Outcome]
+    outcomes: list[Outcome]
     dropped: Mapping[str, int]
 
     @property
@@ -174,25 +174,33 @@ class Node:
         candidates: Sequence[Candidate],
         audiences: Sequence[Audience],
         hints: Mapping[str, Any] | None = None,
+        done: Callable[[Publication, Outcome], None] = lambda *_: None,
     ) -> Publication:
         """Sign where we are and store it everywhere; the same again within a third of the lifetime re-puts the bytes.
 
-        Never raises for a store: the publication tells what each made of it.
+        Never raises for a store: the publication tells what each made of it, and `done` as soon as it is known.
         """
         publisher = Publisher(self.signer, self.state, self.clock)
         said = publisher.say(audiences, candidates, hints or {}, self.lifetime)
         sheets = publisher.sheets(audiences, said, [store.backend.max_size for store in self.stores])
         mine = {store.name: sheets[store.backend.max_size] for store in self.stores}
         self._note(mine)
-        outcomes = await publish(self.stores, {name: sheet.deposits for name, sheet in mine.items()})
-        return Publication(
+        publication = Publication(
             issued=max((sheet.issued for sheet in sheets.values()), default=0),
             lifetime=self.lifetime,
             candidates=candidates,
             audiences=audiences,
-            outcomes=outcomes,
+            outcomes=[],
             dropped={name: sheet.dropped for name, sheet in mine.items() if sheet.dropped},
         )
+
+        def heard(outcome: Outcome) -> None:
+            publication.outcomes.append(outcome)
+            done(publication, outcome)
+
+        deposits = {name: sheet.deposits for name, sheet in mine.items()}
+        publication.outcomes = await publish(self.stores, deposits, heard)
+        return publication
 
     def _note(self, sheets: Mapping[str, Sheet]) -> None:
         """Remember, before anything leaves, which slots will hold something of ours, to remove it in the end."""

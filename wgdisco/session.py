@@ -83,7 +83,9 @@ class Session:
             self.tenders = {peer: self._tender(peer, ours, checker, echo) for peer in self.peers}
 
     def moved(self) -> None:
-        """Our own addresses changed: publish them, and check every path."""
+        """Our own addresses changed: publish them, and check every path; it may have been us that stores failed."""
+        for store in self.node.stores:
+            store.wake()
         self._witnesses.forget()
         self.announcer.hurry()
         self._doubt()

@@ -97,7 +97,11 @@ async def _meet(session: Session, tender: Tender, patience: float) -> int:
     link, announcer = tender.link, session.announcer
     tending = asyncio.ensure_future(tender.connect())
     hoping = asyncio.ensure_future(_hope(tender, patience))
-    tasks = {tending, hoping, *map(asyncio.ensure_future, (announcer.run(), session.seeker.run()))}
+    tasks = {
+        tending,
+        hoping,
+        *map(asyncio.ensure_future, (announcer.run(), announcer.maintain(), session.seeker.run())),
+    }
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         took = (tending if tending in done else (done - {hoping} or {hoping}).pop()).result()
