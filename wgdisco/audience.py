@@ -50,7 +50,7 @@ class Audience:
         self.scope = scope
         self._secret = secret
         self.network = _hash(16, b"wgdisco net", bytes([scope]), secret)
-        self._places: dict[tuple[bytes, int], Place] = {}
+        self._places: dict[bytes, tuple[Place, ...]] = {}
         self._offsets: dict[bytes, int] = {}
 
     @classmethod
@@ -97,11 +97,11 @@ class Audience:
 
     def place(self, subject: PublicKey, period: int) -> Place:
         """The place of one subject in one period (cached: three hashes and a scalar multiplication)."""
-        place = self._places.get((subject.raw, period))
+        known = self._places.get(subject.raw, ())
+        place = next((each for each in known if each.period == period), None)
         if place is None:
-            for old in [known for known in self._places if known[0] == subject.raw and abs(known[1] - period) > 1]:
-                del self._places[old]
-            place = self._places[subject.raw, period] = self._derive(subject, period)
+            place = self._derive(subject, period)
+            self._places[subject.raw] = (*(each for each in known if abs(each.period - period) <= 1), place)
         return place
 
     def _derive(self, subject: PublicKey, period: int) -> Place:

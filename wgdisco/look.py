@@ -15,7 +15,7 @@ from wgdisco.sources import Where
 __all__ = ["Identity", "Lookout", "boottime", "identity"]
 
 LOOK = 1.0  # seconds between two looks at the interface
-SHARE = 60  # times as long as a look takes until the next one, where there are thousands of peers
+SHARE = 100  # times as long as a look takes until the next one, where there are thousands of peers
 SETTLE = 0.03  # seconds in which several changes count as one: an address goes before the next one comes
 LATE = 4.0  # seconds; whose timer is so late has slept
 CALM = 5.0  # seconds between two looks around when events show nothing new
@@ -87,9 +87,9 @@ class Lookout:
                     self.woke()
                 start = time.monotonic()
                 self.interface = self.device.read()
-                pause = max(LOOK, SHARE * (time.monotonic() - start))
                 if changed := difference(self._identity, identity(self.interface)):
                     return changed
+                pause = max(LOOK, SHARE * (time.monotonic() - start))
                 if happened:
                     known = await self._compare(known)
 

@@ -28,7 +28,7 @@ async def once(agent: Agent, patience: float) -> int:
         if session.fleet is not None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(session.seeker.looked.wait(), max(0.1, end - time.monotonic()))
-            session.fleet.freshen()
+            await session.fleet.freshen()
         published = session.announcer.publication
         if published is None or not published.stored:
             reasons = "".join(f"\n  {outcome.error}" for outcome in published.outcomes) if published else ""

@@ -96,6 +96,8 @@ class Session:
         self.seeker.again()
 
     def _doubt(self) -> None:
+        if self.fleet is not None:
+            self.fleet.again()
         for tender in self.tenders.values():
             tender.outlook.move()
 

@@ -69,7 +69,7 @@ def agent(etcd: EtcdServer, stun: str, log: Path) -> Iterator[int]:
             yield process.pid
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
 
 def figures(count: int, stun: str, folder: str) -> dict[str, Any]:

@@ -266,7 +266,7 @@ def test_places_are_cached_and_old_ones_forgotten() -> None:
     assert audience.place(ALICE.public, 5) is audience.place(ALICE.public, 5)
     for period in range(500):
         audience.place(ALICE.public, period)
-    assert len(audience._places) <= 3
+    assert len(audience._places[ALICE.public.raw]) <= 3
 
 
 def test_union_keeps_the_order() -> None:

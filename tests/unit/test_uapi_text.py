@@ -180,3 +180,15 @@ def test_a_scope_cannot_smuggle_a_line():
 def test_an_address_is_never_text():
     with pytest.raises(UsageError, match="the address is not an IPv4Address or IPv6Address object"):
         Change(KEY, Endpoint("192.0.2.1\nremove=true", 1))
+
+
+def test_peers_that_did_not_change_are_not_read_again():
+    """Of thousands, few change between two readings."""
+    other = PrivateKey(bytes([5] * 32)).public
+    known: dict[str, Peer] = {}
+    lines = [f"public_key={KEY.raw.hex()}\nrx_bytes=1\n", f"public_key={other.raw.hex()}\nrx_bytes=2\n"]
+    before = parse_interface("wg0", f"{''.join(lines)}errno=0\n\n", 0, known).peers
+    after = parse_interface("wg0", f"{lines[0]}{lines[1].replace('=2', '=3')}errno=0\n\n", 0, known).peers
+    assert (after[KEY] is before[KEY], after[other].rx, len(known)) == (True, 3, 2)
+    assert parse_interface("wg0", f"{lines[1]}errno=0\n\n", 0, known).peers == {other: before[other]}
+    assert len(known) == 1

@@ -60,39 +60,41 @@ def _values(endpoint: Endpoint | None, keepalive: int | None) -> str:
     return first + (f"persistent_keepalive_interval={keepalive}\n" if keepalive is not None else "")
 
 
-def parse_interface(name: str, answer: str, index: int = 0) -> Interface:
+def parse_interface(name: str, answer: str, index: int = 0, known: dict[str, Peer] | None = None) -> Interface:
     """The interface that an answer to `get=1` describes.
 
+    `known` has the peers of the answer before by their lines, and is brought up to date: most of thousands stay as
+    they are from one reading to the next.
     Raises AccessError when the answer is an error, is incomplete or makes no sense.
     """
     _check_status(name, answer)
     head, *blocks = f"\n{answer}".rpartition("\nerrno=")[0].split("\npublic_key=")
     try:
-        return _interface(name, index, head, blocks)
+        return _interface(name, index, head, blocks, {} if known is None else known)
     except (ValueError, UsageError) as error:
         # without `from error`, whose text would quote what may be a key
         raise AccessError(f"{name}: the answer of its program makes no sense ({type(error).__name__})") from None
 
 
-def _interface(name: str, index: int, head: str, blocks: list[str]) -> Interface:
+def _interface(name: str, index: int, head: str, blocks: list[str], known: dict[str, Peer]) -> Interface:
     values = dict(_lines(head))
     private = PrivateKey(bytes.fromhex(values["private_key"])) if "private_key" in values else None
-    peers: dict[PublicKey, Peer] = {}
+    peers: dict[str, Peer] = {}
     refused = []
     for block in blocks:
         try:
-            peer = _peer(block)
+            peers[block] = known.get(block) or _peer(block)
         except InvalidKey as error:
             refused.append(str(error))
-        else:
-            peers[peer.key] = peer
+    known.clear()
+    known.update(peers)
     return Interface(
         name=name,
         private=private,
         public=private.public if private else None,
         listen_port=int(values.get("listen_port", 0)),
         fwmark=int(values.get("fwmark", 0)),
-        peers=peers,
+        peers={peer.key: peer for peer in peers.values()},
         index=index,
         refused=tuple(refused),
     )
@@ -158,6 +160,7 @@ class UserspaceDevice:
     def __init__(self, name: str, sockets: Path = SOCKETS) -> None:
         self.name = name
         self._path = sockets / f"{name}.sock"
+        self._known: dict[str, Peer] = {}
 
     def answers(self) -> bool:
         """Whether a program listens on the socket; raises AccessError when we may not know."""
@@ -169,7 +172,7 @@ class UserspaceDevice:
 
     def read(self) -> Interface:
         """Read everything at once; see Device."""
-        return parse_interface(self.name, self._exchange(GET), _index(self.name))
+        return parse_interface(self.name, self._exchange(GET), _index(self.name), self._known)
 
     def update(self, changes: Sequence[Change]) -> None:
         """Apply all changes in one batch; see Device."""
