@@ -21,7 +21,7 @@ __all__ = ["LOOK", "Guard"]
 
 LOOK = 1.0  # seconds between two looks at a session that lives
 HUSH = 2.0  # seconds after a flow stopped, before the path is checked
-STALL = 3.0  # seconds without an answer before the path is checked
+STALL = 2.0  # seconds without an answer before the path is checked
 BLIND = 15.0  # seconds without an answer before another candidate is used unchecked (WireGuard itself tries anew then)
 AGAIN = 10.0  # seconds between two checks of a path for the same reason
 WITHIN = 0.7  # seconds for any path to answer, before our own end of it is doubted
@@ -80,7 +80,7 @@ class Guard:
         now = time.monotonic()
         doubtful = (stalled or hushed or elsewhere) and now >= self._next
         suspect = self.outlook.moved or doubtful or (news and now >= self._patient)
-        if suspect and stalled:
+        if suspect and stalled and hushed:
             self.outlook.ours.doubt()
         return suspect
 
