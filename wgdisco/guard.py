@@ -80,6 +80,8 @@ class Guard:
         now = time.monotonic()
         doubtful = (stalled or hushed or elsewhere) and now >= self._next
         suspect = self.outlook.moved or doubtful or (news and now >= self._patient)
+        if doubtful:
+            self._next = now + AGAIN
         if suspect and stalled and hushed:
             self.outlook.ours.doubt()
         return suspect
@@ -89,7 +91,6 @@ class Guard:
         moved, self.outlook.moved = self.outlook.moved, False
         peer, finding = self.link.read(), self.outlook.latest
         self.link.behind_nat = self.outlook.ours.behind_nat()
-        self._next = time.monotonic() + AGAIN
         if peer.endpoint is None:
             return
         if moved:
