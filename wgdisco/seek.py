@@ -27,7 +27,8 @@ AT_ONCE = 200  # peers whose places are computed before the loop gets a turn
 class Seeker:
     """Tells the freshest record of each peer as it comes, through `found(peer, finding)`.
 
-    `looked` is set when every store has answered or failed once. Stores are followed; while a peer is `missing` they
+    `looked` is set when every store has answered or failed once, `complete` when every store has answered for every
+    peer, or failed. Stores are followed; while a peer is `missing` they
     are also asked, thirty times as often as they are polled at rest, for `eager` seconds, then less and less.
     """
 
@@ -42,11 +43,12 @@ class Seeker:
         self.node, self.found, self.say, self.eager = node, found, say, eager
         self.searches: dict[PublicKey, Search | None] = dict.fromkeys(peers)
         self.errors: dict[str, WgdiscoError] = {}
-        self.looked = asyncio.Event()
+        self.looked, self.complete = asyncio.Event(), asyncio.Event()
         self.records = 0
         self.refused: Counter[str] = Counter()
         self._slots: dict[bytes, tuple[PublicKey, Slot]] = {}
         self._answered: set[str] = set()
+        self._unheard: dict[str, set[bytes]] = {}
         self._missing: dict[PublicKey, float] = {}
         self._hunger = {store.name: asyncio.Event() for store in node.stores}
         self._round: asyncio.Timeout | None = None
@@ -95,6 +97,8 @@ class Seeker:
                 continue
             self.errors.pop("clock", None)
             places = [place for search in self.searches.values() if search for place in search.places.values()]
+            if not self.complete.is_set():
+                self._unheard = {store.name: set(self._slots) for store in self.node.stores}
             with suppress(TimeoutError):
                 async with (
                     asyncio.timeout(REFRESH) as self._round,
@@ -104,6 +108,7 @@ class Seeker:
                         self.errors.pop(backend, None)
                         self._judge(backend, slot, values)
                         self._looked(backend)
+                        self._heard(backend, slot)
 
     async def _place(self) -> None:
         """Where every peer's records may lie now; what was found and refused stays known."""
@@ -175,8 +180,20 @@ class Seeker:
         if len(self._answered) >= len(self.node.stores):
             self.looked.set()
 
+    def _heard(self, backend: str, slot: Slot | None = None) -> None:
+        """A store has answered for a slot, or failed for all."""
+        if (unheard := self._unheard.get(backend)) is None:
+            return
+        if slot is None:
+            unheard.clear()
+        else:
+            unheard.discard(slot.id)
+        if not any(self._unheard.values()):
+            self.complete.set()
+
     def _failed(self, backend: str, error: WgdiscoError) -> None:
         self._looked(backend)
+        self._heard(backend)
         if backend not in self.errors:
             self.say(f"{error} (trying again)")
         self.errors[backend] = error
