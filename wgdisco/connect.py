@@ -22,6 +22,7 @@ from wgdisco.device import Change, Device, LiveSession, Peer, is_live
 from wgdisco.endpoint import Endpoint
 from wgdisco.errors import AccessError
 from wgdisco.keys import PublicKey
+from wgdisco.policy import is_private
 from wgdisco.record import Candidate, Kind
 
 __all__ = ["PUNCH_TTLS", "UNKNOWN", "Attempt", "Link", "impossible", "initiates", "order", "silence"]
@@ -83,7 +84,7 @@ def order(candidates: Sequence[Candidate], ours: Sequence[Candidate], last: Endp
     same_nat = any(each.kind is not Kind.HOST and each.endpoint.address in reflexive for each in candidates)
 
     def rank(candidate: Candidate) -> tuple[bool, bool]:
-        inner = candidate.kind is Kind.HOST and candidate.endpoint.address.is_private
+        inner = candidate.kind is Kind.HOST and is_private(candidate.endpoint.address)
         return candidate.endpoint != last, inner != same_nat
 
     return sorted(candidates, key=rank)

@@ -52,6 +52,13 @@ def test_what_worked_and_is_no_longer_named_is_not_tried() -> None:
     assert seen.judge(finding(NOW, WAN, LAN).record) == [WAN.endpoint, LAN.endpoint]
 
 
+def test_an_address_inside_a_carriers_network_is_tried_after_what_the_internet_sees() -> None:
+    """100.64.0.0/10 (RFC 6598) means nothing outside of that carrier, however global it looks."""
+    seen, _ = outlook()
+    carrier = candidate("100.64.0.9:51820", Kind.HOST)
+    assert seen.judge(finding(NOW, carrier, WAN).record) == [WAN.endpoint, carrier.endpoint]
+
+
 def test_what_cannot_be_tried_is_skipped_with_the_reason() -> None:
     """A family without a route, and what is our own."""
     seen, _ = outlook()
