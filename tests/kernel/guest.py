@@ -446,6 +446,60 @@ def far_away():
     return processes
 
 
+def agents():
+    """two agents connect two kernel tunnels, and a live session follows a change of address"""
+    homes = {"left": ("wgl", "wg0", "192.0.2.1"), "right": ("wgr", "wg1", "192.0.2.2")}
+    run("ip", "netns", "add", "left")
+    run("ip", "netns", "add", "right")
+    run("ip", "link", "add", "eth0", "netns", "left", "type", "veth", "peer", "name", "eth0", "netns", "right")
+    processes = []
+    try:
+        for home, (name, key, address) in homes.items():
+            other = KEYS["wg1" if key == "wg0" else "wg0"]
+            for words in ("link set lo up", "link set eth0 up", f"address add {address}/24 dev eth0"):
+                run("ip", "-n", home, *words.split())
+            run("ip", "-n", home, "route", "add", "default", "via", "192.0.2.254", "dev", "eth0")
+            run("ip", "-n", home, "link", "add", name, "type", "wireguard")
+            peer = f"[Peer]\nPublicKey = {other}\nPresharedKey = {PRESHARED}\nAllowedIPs = 10.0.0.1/32\n"
+            Path("/tmp/wg.conf").write_text(
+                f"[Interface]\nPrivateKey = {text(SECRETS[key])}\nListenPort = 51820\n{peer}"
+            )
+            run("ip", "netns", "exec", home, "wg", "setconf", name, "/tmp/wg.conf")
+            run("ip", "-n", home, "link", "set", name, "up")
+        Path("/tmp/store").mkdir(exist_ok=True)
+        environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+        for home, (name, _, _) in homes.items():
+            words = ["run", "-i", name, "-b", "folder", "-o", "path=/tmp/store", "--stun", "none"]
+            command = ["ip", "netns", "exec", home, sys.executable, "-m", "wgdisco", *words]
+            processes.append(subprocess.Popen(command, env=environment))
+        started = time.monotonic()
+        until(lambda: all(_agent_peer(home, homes[home][0])[3] != "0" for home in homes), 60)
+        took = time.monotonic() - started
+        assert {_agent_peer(home, homes[home][0])[0] for home in homes} == {PRESHARED}
+        assert _agent_peer("right", "wgr")[1] == "192.0.2.1:51820"
+        handshake_before = _agent_peer("right", "wgr")[3]
+        time.sleep(3)
+        moved = time.monotonic()
+        run("ip", "-n", "left", "address", "del", "192.0.2.1/24", "dev", "eth0")
+        run("ip", "-n", "left", "address", "add", "192.0.2.9/24", "dev", "eth0")
+        run("ip", "-n", "left", "route", "replace", "default", "via", "192.0.2.254", "dev", "eth0")
+        until(lambda: _agent_peer("right", "wgr")[1] == "192.0.2.9:51820", 60)
+        assert _agent_peer("right", "wgr")[3] == handshake_before, "the session did not survive the move"
+        return f"connected after {took:.1f} s, followed after {time.monotonic() - moved:.1f} s"
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+        run("ip", "netns", "del", "left")
+        run("ip", "netns", "del", "right")
+
+
+def _agent_peer(home, name):
+    """What `wg show` says of the only peer there: preshared key, endpoint, allowed-ips, handshake, …"""
+    lines = run("ip", "netns", "exec", home, "wg", "show", name, "dump").splitlines()
+    return lines[1].split("\t")[1:]
+
+
 def close(processes):
     for process in processes:
         process.kill()
@@ -521,5 +575,6 @@ CHECKS = (
     privileges,
     stun,
     stun_fwmark,
+    agents,
     many_peers,
 )

@@ -26,7 +26,7 @@ UNUSED = {
     "turtledemo",
 }
 UNUSED_EXTENSIONS = ("_tkinter", "_test", "_ctypes_test", "xx", "_xx", "_dbm", "_gdbm")
-DISTRIBUTIONS = ("pynacl", "cffi", "pycparser", "msgspec")
+DISTRIBUTIONS = ("pynacl", "cffi", "pycparser", "msgspec", "pluggy")
 PROGRAMS = ("ip", "wg")
 MODULES = ("wireguard", "veth")
 SUFFIX = {"": bytes, ".xz": lzma.decompress}  # how Debian compresses modules
