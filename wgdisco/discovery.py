@@ -26,6 +26,7 @@ __all__ = ["Answer", "Deposit", "Finding", "Memory", "Outcome", "follow", "publi
 
 PUTS_AT_ONCE = 16  # of one store
 VERDICTS = 256  # of one search that are remembered, so that what many stores hold is judged once
+ISSUES = 16  # accepted from one store for one subject that are remembered
 SETTLE = 1.0  # seconds to wait for something newer after the first record was found
 
 
@@ -158,25 +159,38 @@ class Search:
         self.best: Finding | None = None
         self.answers: dict[str, Answer] = {}
         self._verdicts: dict[tuple[bytes, bytes], Accepted | str] = {}
+        self._held: dict[tuple[str, bytes], list[bytes]] = {}
 
     def judge(self, backend: str, slot: Slot, values: Iterable[bytes]) -> bool:
         """Judge what a store holds in a slot; whether that brought a fresher finding."""
         answer, place = self.answers.setdefault(backend, Answer(backend)), self.places.get(slot.id)
         if place is None:
             return False
-        fresher = False
+        fresher, values = False, list(values)
+        before = self._hold(backend, place, values)
         for blob in values:
             verdict = self._verdict(blob, place)
             if isinstance(verdict, str):
                 answer.refused[verdict] += 1
                 continue
-            answer.accepted = [*answer.accepted, verdict.record.issued][-VERDICTS:]
+            if blob not in before:
+                answer.accepted = [*answer.accepted, verdict.record.issued][-ISSUES:]
             rank, best = self._rank(verdict.record), None if self.best is None else self._rank(self.best.record)
             # of two records of one time the reader's rules have let the larger one through
             if best is None or rank > best or (verdict.equivocation and rank == best):
                 self.best = Finding(verdict.record, backend, place, blob, verdict.equivocation)
                 fresher = True
         return fresher
+
+    def _hold(self, backend: str, place: Place, values: list[bytes]) -> list[bytes]:
+        """Note what a store has in a slot, and forget the verdicts on what none has any more; what it had before."""
+        before = self._held.pop((backend, place.id), [])
+        if values:
+            self._held[backend, place.id] = values
+        for blob in before:
+            if not any(slot == place.id and blob in held for (_, slot), held in self._held.items()):
+                self._verdicts.pop((place.id, blob), None)
+        return before
 
     def _rank(self, record: Record) -> tuple[int, int]:
         # what was said at the same time to fewer readers says more

@@ -142,6 +142,30 @@ async def test_the_same_bytes_are_judged_once() -> None:
     assert len(calls) == 1
 
 
+def test_what_no_store_holds_any_more_is_forgotten() -> None:
+    """An agent follows ten thousand peers for months, and each of them renews its record every 20 minutes."""
+    search, slot = Search([PLACE], Remembered(), lambda: NOW + 1000), slot_of(PLACE)
+    for number in range(100):
+        for name in ("one", "two"):
+            search.judge(name, slot, [blob(NOW + number)])
+    search.judge("slow", slot, [blob(NOW + 100)])
+    kept = blob(NOW + 101)
+    for name in ("one", "two", "slow"):
+        search.judge(name, slot, [kept])
+    assert (list(search._verdicts), len(search.answers["one"].accepted)) == ([(PLACE.id, kept)], 16)
+
+
+def test_what_one_store_still_holds_is_not_judged_again() -> None:
+    memory, judged = Remembered(), []
+    memory.remember = lambda *_: judged.append(1)
+    search, slot, old = Search([PLACE], memory, lambda: NOW + 1000), slot_of(PLACE), blob()
+    search.judge("slow", slot, [old])
+    search.judge("quick", slot, [old])
+    search.judge("quick", slot, [blob(NOW + 1)])
+    search.judge("slow", slot, [old])
+    assert (len(judged), search.answers["slow"].accepted, search.answers["slow"].refused) == (2, [NOW], {})
+
+
 async def test_publish_reports_each_store() -> None:
     slot = slot_of(PLACE)
     good, dead = Shelf("good"), Shelf("dead", error=OSError("disk full"))
