@@ -180,12 +180,13 @@ class Announcer:
             if tidied != self.publishes:
                 tidied, repaired = self.publishes, repaired or clock()
                 await tidy(self.node)
-            lacking = [each for each in self.node.stores if each.name in self._lacking and not each.writing.seconds]
+            lacking = [each for each in self.node.stores if each.name in self._lacking and not each.rests]
             if lacking or clock() - repaired >= REPAIR:
                 repaired = clock()
                 for name in await repair(self.node, self.audiences):
                     self.say(f"{name} lacked our record; it was put there again")
-                self._lacking -= {store.name for store in lacking if not store.writing.seconds}
+                # whoever failed in this, be it only in reading, rests now, and lacks it still
+                self._lacking -= {store.name for store in lacking if not store.rests}
             await asyncio.sleep(RETRY)
 
     async def _first_look(self) -> None:
