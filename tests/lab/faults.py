@@ -1,0 +1,188 @@
+"""What can go wrong around two agents, and how it is mended again; for the agent's fault tests and the soak."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tests.lab.duo import ADDRESSES, Duo
+from tests.lab.lab import Host
+from tests.lab.space import LabError, wait_until
+from tests.lab.stations import Router
+from tests.lab.wireguard import WireGuard
+from tests.support import Server, require_binary
+
+__all__ = [
+    "RedisServer",
+    "Words",
+    "bring_back",
+    "command",
+    "configure",
+    "home",
+    "known",
+    "outer",
+    "redis",
+    "run_both",
+    "take_away",
+    "tracebacks",
+    "until_connected",
+]
+
+START = 30.0  # seconds to a handshake on both sides
+
+
+class Words:
+    """What the agent of a side has said since this was made."""
+
+    def __init__(self, duo: Duo, side: int) -> None:
+        self.duo, self.side = duo, side
+        self.path = duo.log(side)
+        self.begin = self.path.stat().st_size if self.path.exists() else 0
+
+    def __str__(self) -> str:
+        """All of it."""
+        with self.path.open("rb") as log:
+            log.seek(self.begin)
+            return log.read().decode()
+
+    def wait(self, text: str, seconds: float = 20.0) -> None:
+        """Wait until it says this; raises LabError with what was said."""
+        try:
+            wait_until(lambda: self.path.exists() and text in str(self), f"the agent says {text!r}", seconds)
+        except LabError as error:
+            raise LabError(f"{error}\n{self.duo.words()}") from None
+
+
+class RedisServer(Server):
+    """A store on a Unix socket, which every host of a lab reaches, as they share the files; it keeps nothing."""
+
+    program = "redis-server"
+    arguments: ClassVar[tuple[str, ...]] = (
+        *("--port", "0", "--unixsocket", "{folder}/r.sock", "--save", "", "--appendonly", "no"),
+        *("--dir", "{folder}"),
+    )
+
+    @property
+    def options(self) -> list[str]:
+        """What makes an agent use it."""
+        return ["-b", "redis", "-o", f"redis.url=unix://{self.folder}/r.sock"]
+
+    @property
+    def running(self) -> bool:
+        """Whether its process is there."""
+        return self._process is not None
+
+    def keys(self) -> int:
+        """How many keys it holds."""
+        words = [require_binary("redis-cli"), "-s", f"{self.folder}/r.sock", "dbsize"]
+        return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+
+    def ready(self) -> bool:
+        """Whether it answers."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(f"{self.folder}/r.sock") == 0
+
+
+@contextmanager
+def redis() -> Iterator[RedisServer]:
+    """A running server; its folder has a short name, since that of a Unix socket must be."""
+    with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder)) as server:
+        yield server
+
+
+def run_both(duo: Duo) -> None:
+    """Start both agents."""
+    duo.run(0)
+    duo.run(1)
+
+
+def home(duo: Duo, side: int) -> Router:
+    """The router of a side."""
+    router = duo.hosts[side].network
+    assert isinstance(router, Router)
+    return router
+
+
+def outer(host: Host) -> str:
+    """Where the internet sees a host."""
+    while isinstance(host.network, Router):
+        host = host.network  # type: ignore[assignment]  # a router is a station in a network, too
+    return host.address
+
+
+def known(duo: Duo, side: int, name: str = "state", number: int = 0) -> Any:
+    """What the agent of a side reports of its first peer, or another one; None where there is none."""
+    if not duo.hosts[side].path("/run/wgdisco/wg0/state.json").exists():
+        return None
+    peers = duo.state(side).get("peers") or []
+    return peers[number].get(name) if number < len(peers) else None
+
+
+def until_connected(duo: Duo, seconds: float = START) -> None:
+    """Wait until a ping goes through and every agent says that it is connected."""
+    duo.connected(seconds)
+    for side in duo.agents:
+        try:
+            wait_until(lambda side=side: known(duo, side) == "connected", f"{duo.hosts[side].name} says connected", 20)
+        except LabError as error:
+            raise LabError(f"{error}\n{duo.words()}") from None
+
+
+def take_away(duo: Duo, side: int, number: int = signal.SIGTERM) -> None:
+    """End wireguard-go, and the interface with it."""
+    duo.tunnels[side].process.send_signal(number)
+    duo.tunnels[side].process.wait(10)
+
+
+def bring_back(duo: Duo, side: int, *, private: bytes | None = None, port: int = 51820) -> WireGuard:
+    """Make the interface again, with the key it had or another one, and the peer without an endpoint."""
+    old = duo.tunnels[side]
+    key = base64.b64decode(old.private) if private is None else private
+    new = duo.hosts[side].wireguard("wg0", f"{ADDRESSES[side]}/24", port=port, private=key)
+    new.peer(duo.tunnels[1 - side].public, f"{ADDRESSES[1 - side]}/32")
+    duo.tunnels[side] = new
+    return new
+
+
+def configure(duo: Duo, side: int, text: str) -> None:
+    """Write the configuration file of a side."""
+    path = duo.hosts[side].path("/etc/wgdisco/wg0.toml")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+
+
+def command(duo: Duo, side: int, *words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Type a command at a side, whatever its exit code."""
+    return duo.hosts[side].run(sys.executable, "-m", "wgdisco", *words, env=env, check=False)
+
+
+def tracebacks(duo: Duo) -> list[str]:
+    """What must never be in the words of an agent."""
+    bad = ("Traceback", "is a bug", "never retrieved", "was destroyed but it is pending", "Warning:")
+    return [line for line in duo.words().splitlines() if any(each in line for each in bad)]
+
+
+def steady(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """Watch that something stays true for `seconds`; raises LabError naming `what`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not condition():
+            raise LabError(f"{what}: no longer so")
+        time.sleep(0.2)
+
+
+def usage(pid: int) -> tuple[int, int]:
+    """Resident memory of a process in kB, and how many descriptors it has open."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    resident = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+    return int(resident.split()[1]), len(os.listdir(f"/proc/{pid}/fd"))
