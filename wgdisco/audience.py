@@ -7,7 +7,6 @@ from base64 import b32encode
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import cached_property
 from hashlib import blake2b
 
 from nacl import bindings as sodium
@@ -40,6 +39,8 @@ def _hash(size: int, person: bytes, data: bytes, key: bytes = b"") -> bytes:
 
 class Audience:
     """Those who share a secret and so may find and read a record; `network` is its 16-byte id in records."""
+
+    __slots__ = ("_offsets", "_places", "_secret", "network", "scope")
 
     def __init__(self, scope: Scope, secret: bytes) -> None:
         """Take 32 secret bytes; use the named constructors."""
@@ -126,7 +127,7 @@ class Audience:
         raise TypeError("an audience is not serialised: it holds a secret")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where one subject's record lies for one audience in one period, and the keys that open it."""
 
@@ -142,7 +143,7 @@ class Place:
     def __reduce__(self) -> str:
         raise TypeError("a place is not serialised: it holds a secret")
 
-    @cached_property
+    @property
     def text(self) -> str:
         """The slot id in base32, lower case, no padding: 32 characters."""
         return slot_text(self.id)

@@ -65,7 +65,7 @@ class Outcome:
         return self.stored == self.asked
 
 
-@dataclass
+@dataclass(slots=True)
 class Answer:
     """What one store answered for one subject: accepted issues, reasons of refusal, and its error if it failed."""
 
@@ -87,7 +87,7 @@ class Answer:
         return f"{self.backend}: {'; '.join(parts) or 'nothing there'}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
     """A record, the store that gave it first, its place, and the bytes it came in (to be put again elsewhere)."""
 
@@ -154,12 +154,16 @@ class Search:
     def __init__(self, places: Iterable[Place], memory: Memory, clock: Callable[[], int]) -> None:
         self.places = {place.id: place for place in places}
         self.networks = list(dict.fromkeys(place.network for place in self.places.values()))
-        self.slots = [slot_of(place) for place in self.places.values()]
         self.memory, self.clock = memory, clock
         self.best: Finding | None = None
         self.answers: dict[str, Answer] = {}
         self._verdicts: dict[tuple[bytes, bytes], Accepted | str] = {}
         self._held: dict[tuple[str, bytes], list[bytes]] = {}
+
+    @property
+    def slots(self) -> list[Slot]:
+        """Where to look."""
+        return [slot_of(place) for place in self.places.values()]
 
     def judge(self, backend: str, slot: Slot, values: Iterable[bytes]) -> bool:
         """Judge what a store holds in a slot; whether that brought a fresher finding."""
@@ -186,7 +190,7 @@ class Search:
         """Note what a store has in a slot, and forget the verdicts on what none has any more; what it had before."""
         before = self._held.pop((backend, place.id), [])
         if values:
-            self._held[backend, place.id] = values
+            self._held[backend, place.id] = before if before == values else values  # one copy of equal bytes
         for blob in before:
             if not any(slot == place.id and blob in held for (_, slot), held in self._held.items()):
                 self._verdicts.pop((place.id, blob), None)

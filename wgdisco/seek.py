@@ -46,7 +46,7 @@ class Seeker:
         self.looked, self.complete = asyncio.Event(), asyncio.Event()
         self.records = 0
         self.refused: Counter[str] = Counter()
-        self._slots: dict[bytes, tuple[PublicKey, Slot]] = {}
+        self._slots: dict[bytes, PublicKey] = {}
         self._answered: set[str] = set()
         self._unheard: dict[str, set[bytes]] = {}
         self._missing: dict[PublicKey, float] = {}
@@ -112,7 +112,7 @@ class Seeker:
 
     async def _place(self) -> None:
         """Where every peer's records may lie now; what was found and refused stays known."""
-        slots: dict[bytes, tuple[PublicKey, Slot]] = {}
+        slots: dict[bytes, PublicKey] = {}
         for count, peer in enumerate(self.searches):
             search, places = self.searches[peer], self.node.places(peer)
             if search is None or search.places.keys() != {place.id for place in places}:
@@ -122,7 +122,7 @@ class Seeker:
                 else:
                     self._recall(peer, fresh)
                 self.searches[peer] = search = fresh
-            slots |= {slot.id: (peer, slot) for slot in search.slots}
+            slots |= dict.fromkeys(search.places, peer)
             if count % AT_ONCE == 0:
                 await asyncio.sleep(0)
         self._slots = slots
@@ -164,7 +164,7 @@ class Seeker:
             self._failed(store.name, error)
 
     def _judge(self, backend: str, slot: Slot, values: list[bytes]) -> None:
-        peer, _ = self._slots.get(slot.id, (None, slot))
+        peer = self._slots.get(slot.id)
         search = self.searches.get(peer) if peer is not None else None
         if peer is None or search is None:
             return
