@@ -333,13 +333,20 @@ def hosts_move(duo: Duo) -> None:
 
 def router_moves(duo: Duo) -> None:
     """The provider gives the router another address; the host sees nothing of it."""
-    home(duo, 0).readdress()
+    renumber(duo, 0)
 
 
 def routers_move(duo: Duo) -> None:
     """Both routers get other addresses."""
-    for side in (0, 1):
+    renumber(duo, 0, 1)
+
+
+def renumber(duo: Duo, *sides: int) -> None:
+    """Other addresses for these routers; who sends to the old ones reaches nobody, although all are neighbours here."""
+    for side in sides:
         home(duo, side).readdress()
+    for side in (0, 1):
+        home(duo, side).ip("neighbour flush dev wan")
 
 
 def router_reboots(duo: Duo) -> None:
