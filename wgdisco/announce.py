@@ -22,6 +22,7 @@ AT_REST = 300.0  # seconds between two looks where no NAT is in the way: the ker
 SOON = 1.0  # seconds at least between two looks, however often something changes
 FIRST_LOOK = 0.5  # seconds that the first publish waits for a look at the other side
 REPAIR = 300.0  # seconds between two looks at what the stores still have of ours
+OUTAGE = 60.0  # the same where a store was down meanwhile, which may have lost its memory
 RETRY = 5.0  # seconds after a publish that no store took
 
 
@@ -88,6 +89,10 @@ class Announcer:
     async def run(self) -> None:
         """Go on until cancelled: quickly at first, then once with the NAT tests that take seconds."""
         clock = asyncio.get_running_loop().time
+        if not self.audiences:
+            self.say("there is no peer that could read a record, so none is published")
+            self.told.set()
+            await asyncio.Event().wait()
         try:
             await self.once()
             await self.once(thorough=True)
@@ -157,8 +162,9 @@ class Announcer:
             self._lacking.discard(outcome.backend)
             self.say(f"published to {outcome.backend}: {where}")
         else:
+            if outcome.backend not in self._lacking:
+                self.say(f"not published: {outcome.error} (trying again)")
             self._lacking.add(outcome.backend)
-            self.say(f"not published: {outcome.error}")
         if publication.stored:
             self.publication = publication
             self._stored.set()
@@ -175,14 +181,18 @@ class Announcer:
     async def maintain(self) -> None:
         """Go on until cancelled: put again what stores lost or could not take, remove our slots of past days."""
         clock, tidied, repaired = asyncio.get_running_loop().time, -1, 0.0
+        outages: dict[str, float] = {}
         await self.told.wait()
         while True:
             if tidied != self.publishes:
                 tidied, repaired = self.publishes, repaired or clock()
                 await tidy(self.node)
             lacking = [each for each in self.node.stores if each.name in self._lacking and not each.rests]
-            if lacking or clock() - repaired >= REPAIR:
+            failures = {each.name: each.reading.failed_at for each in self.node.stores if not each.rests}
+            due = OUTAGE if any(outages.get(name, 0.0) != when for name, when in failures.items()) else REPAIR
+            if lacking or clock() - repaired >= due:
                 repaired = clock()
+                outages |= failures
                 for name in await repair(self.node, self.audiences):
                     self.say(f"{name} lacked our record; it was put there again")
                 # whoever failed in this, be it only in reading, rests now, and lacks it still

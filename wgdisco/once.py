@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 
 from wgdisco.agent import Agent
-from wgdisco.errors import NotFound, StoreError
+from wgdisco.errors import NotFound, StoreError, UsageError
 from wgdisco.session import Session
 from wgdisco.tend import Tender
 
@@ -19,10 +19,13 @@ GLANCE = 0.1  # seconds between two looks at how far it is
 async def once(agent: Agent, patience: float) -> int:
     """Return 0 when our record is stored and every peer is there, at most `patience` seconds later.
 
-    Raises StoreError when no backend stored our record, NotFound that names each peer which is not connected and why.
+    Raises StoreError when no backend stored our record, NotFound that names each peer which is not connected and why,
+    UsageError when nobody could read the record.
     """
     end = time.monotonic() + patience
     async with agent.working() as session:
+        if not session.announcer.audiences:
+            raise UsageError("there is no peer that could read a record; add one, or choose --to network or --to key")
         while not _done(session) and time.monotonic() < end:  # noqa: ASYNC110 - many objects, no event in common
             await asyncio.sleep(GLANCE)
         if session.fleet is not None:
