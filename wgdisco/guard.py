@@ -101,8 +101,10 @@ class Guard:
         path = await self._path(peer.endpoint)
         if self.outlook.latest is finding:
             self.examined = finding
-        if path == peer.endpoint and moved:
-            self.link.move()
+        if path == peer.endpoint:
+            self.pulse.calm()
+            if moved:
+                self.link.move()
         elif path is not None and path not in (peer.endpoint, self.link.read().endpoint):
             self._move(path, f"its endpoint {peer.endpoint.short} no longer answers; {path.short} does")
 

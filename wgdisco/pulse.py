@@ -45,6 +45,10 @@ class Pulse:
         """Seconds since what had been coming in for a while stopped; 0 when it came now and then only."""
         return now - self.received if self.received - self._began >= FLOWING else 0.0
 
+    def calm(self) -> None:
+        """The path was checked and lives: a flow that stopped has simply ended."""
+        self._began = self.received
+
     def unanswered(self, now: float) -> float:
         """Seconds since what was sent has brought nothing back; 0 when nothing was sent, or keepalives only."""
         return now - self._since if self._sent > SILENT else 0.0
