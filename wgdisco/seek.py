@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -109,6 +110,7 @@ class Seeker:
                         self._judge(backend, slot, values)
                         self._looked(backend)
                         self._heard(backend, slot)
+            gc.collect()  # a round of ten thousand peers leaves 20 MB in cycles, which nobody would look for in hours
 
     async def _place(self) -> None:
         """Where every peer's records may lie now; what was found and refused stays known."""
