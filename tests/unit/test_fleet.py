@@ -10,6 +10,7 @@ import pytest
 from wireguard_go import box
 
 from tests.unit.records import candidate, here, record, sealed
+from tests.support import wait_for
 from wgdisco.backends.memory import Memory
 from wgdisco.device import Change
 from wgdisco.device.routes import Route
@@ -74,12 +75,15 @@ class Scene:
     def __init__(self, device, folder):
         self.device = Counted(device)
         self.node = Node([Store(Memory())], State.open(OWN.public, folder), OWN, [b"s" * 32])
-        self.routed = {ip_address("192.0.2.1")}
+        self.routed = set()
+        self.meanwhile = []  # to be called while a batch is prepared
         self.ours = Ours(lambda: Ground(self.route), tuple, lambda: ("unknown", "unknown"))
         self.ours.ready.set()
         self.fleet = Fleet(SharedDevice(self.device), self.node, self.ours)
 
     def route(self, address):
+        while self.meanwhile:
+            self.meanwhile.pop()()
         private = str(address).startswith("192.168.") and address not in self.routed
         return None if private else Route("eth0", ip_address("198.51.100.1"), on_link=False)
 
@@ -102,11 +106,9 @@ async def scene(wg0, tmp_path):
     await made.node.close()
 
 
-async def has_session(device):
+def has_session(device):
     device.update([Change(LIVE.public, candidate(LIVES_AT).endpoint, 25)])
-    async with asyncio.timeout(10):
-        while not device.read().peers[LIVE.public].handshake:
-            await asyncio.sleep(0.01)
+    wait_for(lambda: device.read().peers[LIVE.public].handshake, "there is a handshake")
 
 
 async def test_many_records_are_written_in_one_batch(scene):
@@ -126,7 +128,7 @@ async def test_nothing_but_endpoints_is_changed(scene, running):
 
 
 async def test_a_peer_with_a_session_is_left_alone(scene):
-    await has_session(scene.device.device)
+    has_session(scene.device.device)
     scene.take(LIVE, "192.0.2.1:7")
     assert (await scene.fleet.freshen(), scene.endpoints()) == (0, {LIVE.public: LIVES_AT})
 
@@ -136,16 +138,14 @@ async def test_a_session_that_begins_while_a_batch_is_prepared_is_left_alone(sce
         scene.take(key, "192.0.2.1:7")
     scene.take(LIVE, "192.0.2.1:7")
     scene.fleet.device = scene.device  # without the 20 ms for which a reading is shared
-    freshening = asyncio.ensure_future(scene.fleet.freshen())
-    while not scene.device.reads:
-        await asyncio.sleep(0)
-    await has_session(scene.device.device)
-    assert (await freshening, scene.endpoints()[LIVE.public]) == (len(MANY), LIVES_AT)
+    scene.meanwhile.append(lambda: has_session(scene.device.device))
+    assert await scene.fleet.freshen() == len(MANY)
+    assert (scene.meanwhile, scene.endpoints()[LIVE.public]) == ([], LIVES_AT)
 
 
 async def test_what_the_record_says_is_written_when_the_session_has_ended(scene, running, monkeypatch):
     monkeypatch.setattr("wgdisco.fleet.AGAIN", 0.05)
-    await has_session(scene.device.device)
+    has_session(scene.device.device)
     scene.take(LIVE, "192.0.2.1:7")
     work = asyncio.ensure_future(scene.fleet.run())
     try:
@@ -188,7 +188,7 @@ async def test_a_renewed_record_does_not_have_the_interface_read(scene):
 
 async def test_records_are_kept_for_the_next_start(scene):
     """A renewed one too, and one of a peer with a session."""
-    await has_session(scene.device.device)
+    has_session(scene.device.device)
     for age in (60, 0):
         for key in (MANY[0], LIVE):
             scene.take(key, "192.0.2.1:1", age=age)
