@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tests.lab.duo import ADDRESSES, Duo
-from tests.lab.lab import Host
+from tests.lab.lab import Host, Lab
+from tests.lab.node import Process
 from tests.lab.space import LabError, wait_until
 from tests.lab.stations import Router
 from tests.lab.wireguard import WireGuard
@@ -24,6 +25,7 @@ from tests.support import Server, require_binary
 
 __all__ = [
     "RedisServer",
+    "Sites",
     "Words",
     "bring_back",
     "command",
@@ -31,11 +33,14 @@ __all__ = [
     "home",
     "known",
     "outer",
+    "plugin",
     "redis",
     "run_both",
+    "steady",
     "take_away",
     "tracebacks",
     "until_connected",
+    "usage",
 ]
 
 START = 30.0  # seconds to a handshake on both sides
@@ -172,6 +177,15 @@ def tracebacks(duo: Duo) -> list[str]:
     return [line for line in duo.words().splitlines() if any(each in line for each in bad)]
 
 
+def plugin(folder: Path, name: str, text: str) -> None:
+    """Make a third party's backend importable where `folder` is on PYTHONPATH: its module, and what pip leaves."""
+    (folder / f"wgdisco_{name}.py").write_text(text)
+    described = folder / f"wgdisco_{name}-1.0.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text(f"Metadata-Version: 2.1\nName: wgdisco-{name}\nVersion: 1.0\n")
+    (described / "entry_points.txt").write_text(f"[wgdisco]\n{name} = wgdisco_{name}\n")
+
+
 def steady(condition: Callable[[], object], seconds: float, what: str) -> None:
     """Watch that something stays true for `seconds`; raises LabError naming `what`."""
     end = time.monotonic() + seconds
@@ -185,4 +199,46 @@ def usage(pid: int) -> tuple[int, int]:
     """Resident memory of a process in kB, and how many descriptors it has open."""
     status = Path(f"/proc/{pid}/status").read_text()
     resident = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-    return int(resident.split()[1]), len(os.listdir(f"/proc/{pid}/fd"))
+    return int(resident.split()[1]), sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+class Sites:
+    """Many hosts, each behind a router of its own, with an agent; a `mesh` of all, or a `star` around the first."""
+
+    def __init__(self, lab: Lab, folder: Path, number: int, shape: str) -> None:
+        (folder / "store").mkdir()
+        self.folder = folder
+        server = lab.stun().place
+        self.options = ["-b", "folder", "-o", f"path={folder / 'store'}", "--stun", f"{server[0]}:{server[1]}"]
+        self.hosts = [lab.site(f"s{index}", "masq" if index else "public") for index in range(number)]
+        self.tunnels = [host.wireguard("wg0", f"10.9.0.{index}/24") for index, host in enumerate(self.hosts, 1)]
+        self.agents: list[Process] = []
+        self.pairs = 0
+        for one in range(number):
+            for other in range(one):
+                if shape == "mesh" or other == 0:
+                    self.pairs += 1
+                    self.tunnels[one].peer(self.tunnels[other].public, f"10.9.0.{other + 1}/32")
+                    self.tunnels[other].peer(self.tunnels[one].public, f"10.9.0.{one + 1}/32")
+
+    def run(self) -> None:
+        """Start all agents."""
+        for host in self.hosts:
+            with (self.folder / f"{host.name}.log").open("w") as log:
+                self.agents.append(host.wgdisco("run", "-i", "wg0", *self.options, stdout=log, stderr=log))
+
+    def connected(self, seconds: float) -> float:
+        """Wait until every tunnel has had a handshake; returns when (monotonic seconds), raises LabError."""
+        open_tunnels = list(self.tunnels)
+        end = time.monotonic() + seconds
+        while open_tunnels:
+            open_tunnels = [each for each in open_tunnels if not all(one.handshake for one in each.peers().values())]
+            if time.monotonic() > end:
+                raise LabError(f"not connected after {seconds:.0f} s: {[each.host.name for each in open_tunnels]}")
+            time.sleep(0.5)
+        return time.monotonic()
+
+    def alive(self) -> bool:
+        """Whether every agent runs and has said nothing that only programmers understand."""
+        words = "".join(path.read_text() for path in self.folder.glob("*.log"))
+        return all(agent.poll() is None for agent in self.agents) and not re.search("Traceback|is a bug", words)

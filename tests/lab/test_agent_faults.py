@@ -5,6 +5,7 @@ Times are limits and not figures. Real wireguard-go, real NAT, real stores.
 
 from __future__ import annotations
 
+import base64
 import signal
 import time
 from pathlib import Path
@@ -13,12 +14,15 @@ import pytest
 
 from tests.lab.duo import ADDRESSES, Duo
 from tests.lab.faults import (
+    Sites,
     Words,
     bring_back,
     command,
     configure,
+    home,
     known,
     outer,
+    plugin,
     redis,
     run_both,
     steady,
@@ -87,7 +91,8 @@ def test_an_interface_that_is_missing_at_the_start(lab: Lab, tmp_path: Path) -> 
     take_away(duo, 0)
     run_both(duo)
     Words(duo, 0).wait("waiting for it")
-    wait_until(lambda: duo.state(0)["state"] == "waiting", "the state file says so", SOON)
+    path = duo.hosts[0].path("/run/wgdisco/wg0/state.json")
+    wait_until(lambda: path.exists() and duo.state(0)["state"] == "waiting", "the state file says so", SOON)
     assert "wg0" in duo.state(0)["trouble"]
     bring_back(duo, 0)
     until_connected(duo, AGAIN)
@@ -311,3 +316,212 @@ def test_one_of_two_stores_dies_and_comes_back(lab: Lab, tmp_path: Path) -> None
         wait_until(lambda: server.keys() >= 2, "both records are in redis again", AGAIN)
         assert str(words).count("(trying again)") == 1, duo.words()
         assert alive(duo), duo.words()
+
+
+@full
+def test_all_stores_die_and_come_back(lab: Lab, tmp_path: Path) -> None:
+    """The tunnel goes on, and what the store has lost with its memory is put there again."""
+    with redis() as server:
+        duo = connected(lab, tmp_path, store=server.options)
+        for side in (0, 1):  # the last thing that is published without a reason
+            wait_until(lambda side=side: "unknown" not in duo.state(side)["nat"], "the NAT was measured", SOON)
+        time.sleep(2.0)
+        assert server.keys() >= 2
+        with duo.pinging() as pings:
+            server.kill()
+            time.sleep(CALM)
+            assert len(pings.answers) > CALM / pings.pause / 2
+            assert pings.lost == 0, duo.words()
+        server.start()
+        wait_until(lambda: server.keys() >= 2, "both records are there again", 2 * AGAIN)
+        assert alive(duo), duo.words()
+
+
+@full
+def test_all_stores_are_down_at_the_start(lab: Lab, tmp_path: Path) -> None:
+    """The interface is left as it is until there is something to be known."""
+    with redis() as server:
+        server.kill()
+        duo = Duo(lab, tmp_path, store=server.options)
+        before = [tunnel.get() for tunnel in duo.tunnels]
+        words = [Words(duo, side) for side in (0, 1)]
+        run_both(duo)
+        for each in words:
+            each.wait("not published: redis")
+        steady(lambda: [tunnel.get() for tunnel in duo.tunnels] == before, CALM, "the interfaces are untouched")
+        server.start()
+        until_connected(duo, AGAIN)
+        assert alive(duo), duo.words()
+
+
+def test_a_store_that_freezes_holds_up_nothing(lab: Lab, tmp_path: Path) -> None:
+    """It takes connections and never answers, from the start on: the other store connects, and tells what moved."""
+    with redis() as server:
+        server.freeze()
+        folder = ["-b", "folder", "-o", f"folder.path={tmp_path / 'store'}"]
+        duo = connected(lab, tmp_path, store=[*folder, *server.options])
+        before = known(duo, 1, "record")["issued"]
+        duo.hosts[0].readdress()
+        wait_until(lambda: known(duo, 1, "record")["issued"] > before, "bob knows where alice is now", SOON)
+        until_connected(duo, SOON)
+        server.thaw()
+        wait_until(lambda: server.keys() >= 2, "both records are in redis at last", AGAIN)
+        assert alive(duo), duo.words()
+
+
+@full
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["-b", "exec", "-o", "exec.comand=true"], "comand"),
+        (["-b", "needy"], "needs no_such_library; install it with: pip install wgdisco-needy"),
+        (["-b", "nosuch"], "nosuch"),
+        (["-b", "exec", "-o", "exec.command=/no/such/program"], "/no/such/program"),
+    ],
+    ids=["unknown option", "missing library", "unknown backend", "missing program"],
+)
+def test_a_backend_that_cannot_be_used_is_said(lab: Lab, tmp_path: Path, more: list[str], said: str) -> None:
+    """The others are used."""
+    plugin(tmp_path, "needy", "import no_such_library\n")
+    folder = ["-b", "folder", "-o", f"folder.path={tmp_path / 'store'}"]
+    duo = Duo(lab, tmp_path, store=[*folder, *more])
+    words = Words(duo, 0)
+    duo.run(0, env={"PYTHONPATH": str(tmp_path)})
+    duo.run(1, env={"PYTHONPATH": str(tmp_path)})
+    words.wait(said)
+    until_connected(duo)
+    assert alive(duo), duo.words()
+
+
+ENDS = """
+import wgdisco
+
+class Ends(wgdisco.Backend):
+    \"\"\"Ends the program whenever it is asked something.\"\"\"
+    name = "ends"
+    poll = 1.0
+
+    async def open(self):
+        {open}
+
+    async def put(self, slot, blob, lifetime):
+        raise SystemExit("enough of put")
+
+    async def get(self, slot):
+        raise SystemExit("enough of get")
+
+    async def close(self):
+        raise SystemExit("enough of close")
+
+@wgdisco.hookimpl
+def wgdisco_backends():
+    return [Ends]
+"""
+
+
+@pytest.mark.parametrize(
+    "when", ["raise SystemExit('enough')", pytest.param("pass", marks=full)], ids=["open", "calls"]
+)
+def test_a_plugin_that_wants_to_end_the_program(lab: Lab, tmp_path: Path, when: str) -> None:
+    """The daemon lives, the tunnel through the other store works, and the end is orderly."""
+    plugin(tmp_path, "ends", ENDS.format(open=when))
+    folder = ["-b", "folder", "-o", f"folder.path={tmp_path / 'store'}"]
+    duo = Duo(lab, tmp_path, store=["-b", "ends", *folder])
+    for side in (0, 1):
+        duo.run(side, env={"PYTHONPATH": str(tmp_path)})
+    until_connected(duo)
+    Words(duo, 0).begin = 0
+    time.sleep(CALM)
+    assert alive(duo), duo.words()
+    assert "ends: " in duo.words()
+    assert [duo.stop(side) for side in (0, 1)] == [0, 0]
+
+
+# ---- two agents with one key
+
+
+@full
+def test_two_agents_with_one_key(lab: Lab, tmp_path: Path) -> None:
+    """Placeholder."""
+    duo = connected(lab, tmp_path)
+    clone = lab.site("clone", "masq")
+    twin = clone.wireguard("wg0", f"{ADDRESSES[0]}/24", private=base64.b64decode(duo.tunnels[0].private))
+    twin.peer(duo.tunnels[1].public, f"{ADDRESSES[1]}/32")
+    log = (tmp_path / "clone.log").open("a")
+    with duo.pinging() as pings:
+        time.sleep(1)
+        agent = clone.wgdisco("run", "-i", "wg0", *duo.options, stdout=log, stderr=log)
+        time.sleep(60)
+        print("lost", pings.lost, len(pings.answers))
+    print((tmp_path / "clone.log").read_text())
+    print(duo.words())
+    assert agent.poll() is None
+
+
+# ---- ways of using a tunnel
+
+
+def full_tunnel(duo: Duo, side: int) -> None:
+    """Everything goes through the tunnel but what WireGuard itself sends, by the rules of wg-quick(8)."""
+    host, mark = duo.hosts[side], 51820
+    duo.tunnels[side].set(f"fwmark={mark}")
+    duo.tunnels[side].peer(duo.tunnels[1 - side].public, "0.0.0.0/0")
+    host.sysctl("net/ipv4/conf/all/src_valid_mark=1")
+    host.ip(
+        f"route add 0.0.0.0/0 dev wg0 table {mark}",
+        f"rule add not fwmark {mark} table {mark}",
+        "rule add table main suppress_prefixlength 0",
+    )
+
+
+def test_a_full_tunnel(lab: Lab, tmp_path: Path) -> None:
+    """AllowedIPs 0.0.0.0/0: STUN does not go through the tunnel, or the record would name the other side's address."""
+    duo = Duo(lab, tmp_path)
+    full_tunnel(duo, 0)
+    other = home(duo, 1)
+    duo.hosts[1].sysctl("net/ipv4/ip_forward=1")
+    duo.hosts[1].nft(
+        "table ip nat {\nchain post {\ntype nat hook postrouting priority srcnat\noifname eth0 masquerade\n}\n}\n"
+    )
+    run_both(duo)
+    until_connected(duo)
+    assert duo.hosts[0].ping(lab.internet.gateway(other.addresses[0]))  # by way of bob
+    # the agent looks again with the tunnel up
+    duo.stop(0)
+    duo.run(0)
+    until_connected(duo)
+    published = [each["endpoint"] for each in known(duo, 1, "record")["candidates"]]
+    assert sorted(published) == sorted([f"{duo.hosts[0].address}:51820", f"{outer(duo.hosts[0])}:51820"])
+    assert alive(duo), duo.words()
+
+
+@full
+def test_site_to_site(lab: Lab, tmp_path: Path) -> None:
+    """AllowedIPs of the other LAN: the hosts behind both ends reach each other, the tunnel does not go through itself."""
+    duo = Duo(lab, tmp_path)
+    others = [lab.host(f"{host.name}-pc", home(duo, side)) for side, host in enumerate(duo.hosts)]
+    for side, host in enumerate(duo.hosts):
+        (lan,) = (each for each in home(duo, 1 - side).lans if each.version == 4)
+        duo.tunnels[side].peer(duo.tunnels[1 - side].public, f"{ADDRESSES[1 - side]}/32", str(lan))
+        host.sysctl("net/ipv4/ip_forward=1")
+        host.ip(f"route add {lan} dev wg0")
+        others[side].ip(f"route add {lan} via {host.address}")
+    run_both(duo)
+    until_connected(duo)
+    assert others[0].ping(others[1].address)
+    said = {each["endpoint"]: each.get("reason") for each in known(duo, 0, "record")["candidates"]}
+    assert said[f"{duo.hosts[1].address}:51820"], said
+    assert duo.other(0).endpoint == f"{outer(duo.hosts[1])}:51820"
+    assert alive(duo), duo.words()
+
+
+@full
+@pytest.mark.parametrize("shape", ["mesh", "star"])
+def test_thirty_sites(lab: Lab, tmp_path: Path, shape: str) -> None:
+    """All find each other through one store; how long it took is printed."""
+    sites = Sites(lab, tmp_path, 30, shape)
+    began = time.monotonic()
+    sites.run()
+    took = sites.connected(300.0)
+    print(f"{shape}: {len(sites.hosts)} sites, {sites.pairs} tunnels, all connected after {took - began:.1f} s")
+    assert sites.alive()
