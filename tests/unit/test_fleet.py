@@ -9,8 +9,8 @@ from ipaddress import ip_address
 import pytest
 from wireguard_go import box
 
-from tests.unit.records import candidate, here, record, sealed
 from tests.support import wait_for
+from tests.unit.records import candidate, here, record, sealed
 from wgdisco.backends.memory import Memory
 from wgdisco.device import Change
 from wgdisco.device.routes import Route
