@@ -46,6 +46,11 @@ def remembered(now: Nat, before: Nat) -> Nat:
     return now
 
 
+def _same(one: tuple[list[Candidate], dict[str, Any]], other: tuple[list[Candidate], dict[str, Any]]) -> bool:
+    """Whether two say the same, be it in another order."""
+    return set(one[0]) == set(other[0]) and len(one[0]) == len(other[0]) and one[1] == other[1]
+
+
 class Announcer:
     """Publishes the node's whereabouts to its audiences; `where` and `publication` are the latest, `told` the event."""
 
@@ -126,7 +131,9 @@ class Announcer:
         self.where = where
         scope = self.audiences[0].scope.name.lower() if self.audiences else "peers"
         said = publishable(where.found, scope, expose_hosts=self.expose_hosts), self._hints(where)
-        if self.publication is not None and said == self.said and not self._due(self.publication):
+        if _same(said, self.said):
+            said = self.said  # in the order of before, since who answers first is by chance
+        if self.publication is not None and said is self.said and not self._due(self.publication):
             return self.publication
         for problem in where.problems:
             if problem not in self._problems:
