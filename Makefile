@@ -10,13 +10,14 @@ COMPLETE_BASH := $(PREFIX)/share/bash-completion/completions/wgdisco
 COMPLETE_ZSH := $(PREFIX)/share/zsh/site-functions/_wgdisco
 COMPLETE_FISH := $(PREFIX)/share/fish/vendor_completions.d/wgdisco.fish
 
-.PHONY: help demo test lint lab kernel bench fuzz contrib install install-files uninstall clean
+.PHONY: help demo test lint lab soak kernel bench fuzz contrib install install-files uninstall clean
 
 help:
 	@echo "make demo     two hosts behind NAT find each other and ping through WireGuard"
 	@echo "make test     unit tests, backends against real servers, the smoke subset of the network lab"
 	@echo "make lint     ruff and mypy --strict"
 	@echo "make lab      the whole network lab: every pair of NAT profiles"
+	@echo "make soak     an hour of random faults (SECONDS=300 SEED=1: five minutes, and those of the seed that was printed)"
 	@echo "make kernel   the same code on Debian's kernel WireGuard, in QEMU"
 	@echo "make bench    the figures"
 	@echo "make fuzz     the Hypothesis tests with many more examples"
@@ -47,6 +48,10 @@ lint: $(VENV)/stamp
 lab: $(VENV)/stamp
 	sh tests/setup.sh lab servers
 	$(BIN)/python -m pytest tests/lab
+
+soak: $(VENV)/stamp
+	sh tests/setup.sh lab servers
+	$(BIN)/python -m tests.lab.soak $(or $(SECONDS),3600) $(SEED)
 
 kernel: $(VENV)/stamp
 	sh tests/setup.sh lab kernel
