@@ -15,6 +15,7 @@ CI set, or WGDISCO_LAB=require: what cannot run here is a failure instead of a s
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -49,14 +50,19 @@ def require_binary(name: str) -> str:
 
 
 def free_ports(number: int = 1) -> list[int]:
-    """So many ports of 127.0.0.1 that are free for TCP and UDP right now."""
+    """So many ports of 127.0.0.1 that are free for TCP and UDP right now.
+
+    They lie below those that the kernel gives to connections, which other tests make between our look and the server's.
+    """
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     found: list[int] = []
     with ExitStack() as kept:
         while len(found) < number:
+            place = ("127.0.0.1", random.SystemRandom().randrange(10_000, lowest) if lowest > 11_000 else 0)
             tcp = kept.enter_context(socket.socket())
             udp = kept.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            tcp.bind(("127.0.0.1", 0))
             try:
+                tcp.bind(place)
                 udp.bind(tcp.getsockname())
             except OSError:
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -14,7 +14,8 @@ from wgdisco.backends._etcd_messages import Event, Range, Refused, TooMuch, Tran
 
 __all__ = ["PATIENCE", "PAUSE", "View"]
 
-MOST = 1024  # keys of a prefix that are read at once, about 1 MB; where there are more, slots are asked for by name
+MOST = 1024  # keys of a prefix that are read at once, about 1 MB
+OTHERS = 4  # times as many keys as are asked for may be read; where there are more, slots are asked for by name
 AT_ONCE = 128  # slots in one transaction: etcd's default for --max-txn-ops
 PAUSE = 0.2  # seconds between two attempts to watch
 RELOAD = 600.0  # seconds after which everything is read anew, whatever the watch says
@@ -30,17 +31,31 @@ class View:
         self._gateway, self._prefix, self._heartbeat = gateway, prefix, heartbeat
         self._crowded = False
 
-    async def everything(self, keys: Iterable[bytes]) -> tuple[int, dict[bytes, bytes]]:
-        """The revision and all values under the prefix; of the `keys` alone where there are too many."""
+    async def everything(self, keys: Collection[bytes]) -> tuple[int, dict[bytes, bytes]]:
+        """The values of some keys, and their revision: read with all that lies under the prefix, in pages.
+
+        Where that is far more than what is asked for, the keys are asked for by name.
+        """
         if not self._crowded:
             try:
-                answer = await self._consistent("kv/range", self._range, Range)
-                if not answer.more:
-                    return answer.header.revision, {each.key: each.value for each in answer.kvs}
+                if (found := await self._pages(keys)) is not None:
+                    return found
             except TooMuch:
                 pass
             self._crowded = True
         return await self.points([*keys])
+
+    async def _pages(self, keys: Collection[bytes]) -> tuple[int, dict[bytes, bytes]] | None:
+        """What the prefix holds at one revision; None where others' records fill more pages than ours may."""
+        first, revision, found = self._prefix.encode(), 0, dict[bytes, bytes]()
+        for _ in range(1 + OTHERS * len(keys) // MOST):
+            answer = await self._consistent("kv/range", self._page(first, revision), Range)
+            revision = revision or answer.header.revision
+            found |= {each.key: each.value for each in answer.kvs if each.key in keys}
+            if not answer.more:
+                return revision, found
+            first = answer.kvs[-1].key + b"\0"
+        return None
 
     async def points(self, keys: Sequence[bytes]) -> tuple[int, dict[bytes, bytes]]:
         """The values of some keys, and a revision from which a watch misses none of their changes."""
@@ -108,8 +123,12 @@ class View:
         # signed records may be stale without harm: readers order them by their own number
         return await self._gateway.call(path, question(serializable=True), kind)
 
-    def _range(self, *, serializable: bool) -> dict[str, Any]:
-        return {**self._whole_prefix(), "limit": MOST, "serializable": serializable}
+    def _page(self, first: bytes, revision: int) -> Callable[..., dict[str, Any]]:
+        def question(*, serializable: bool) -> dict[str, Any]:
+            page = {**self._whole_prefix(), "key": first, "limit": MOST, "serializable": serializable}
+            return page | ({"revision": revision} if revision else {})
+
+        return question
 
     def _from(self, start: int) -> dict[str, Any]:
         """A watch of the whole prefix; large messages come in fragments."""
