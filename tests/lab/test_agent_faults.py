@@ -6,6 +6,7 @@ Times are limits and not figures. Real wireguard-go, real NAT, real stores.
 from __future__ import annotations
 
 import base64
+import os
 import signal
 import time
 from pathlib import Path
@@ -32,6 +33,7 @@ from tests.lab.faults import (
 )
 from tests.lab.lab import Lab
 from tests.lab.space import wait_until
+from wgdisco.keys import PrivateKey
 
 pytestmark = pytest.mark.lab
 full = pytest.mark.full
@@ -155,10 +157,7 @@ def test_another_key_in_place(lab: Lab, tmp_path: Path) -> None:
     old, bob = duo.tunnels[0], duo.tunnels[1].public
     duo.tunnels[0].set(f"private_key={bytes(range(32)).hex()}")
     words.wait("its key changed")
-    fresh = duo.state
-    wait_until(lambda: fresh(0).get("key") not in (None, str(old.public)), "the state has the new key", SOON)
-    from wgdisco.keys import PrivateKey
-
+    wait_until(lambda: duo.state(0).get("key") not in (None, str(old.public)), "the state has the new key", SOON)
     public = PrivateKey(bytes(range(32))).public
     duo.tunnels[1].remove(old.public)
     duo.tunnels[1].peer(public, f"{ADDRESSES[0]}/32")
@@ -380,14 +379,17 @@ def test_a_store_that_freezes_holds_up_nothing(lab: Lab, tmp_path: Path) -> None
     ],
     ids=["unknown option", "missing library", "unknown backend", "missing program"],
 )
-def test_a_backend_that_cannot_be_used_is_said(lab: Lab, tmp_path: Path, more: list[str], said: str) -> None:
+def test_a_backend_that_cannot_be_used_is_said(
+    lab: Lab, tmp_path: Path, monkeypatch, more: list[str], said: str
+) -> None:
     """The others are used."""
     plugin(tmp_path, "needy", "import no_such_library\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     folder = ["-b", "folder", "-o", f"folder.path={tmp_path / 'store'}"]
     duo = Duo(lab, tmp_path, store=[*folder, *more])
     words = Words(duo, 0)
-    duo.run(0, env={"PYTHONPATH": str(tmp_path)})
-    duo.run(1, env={"PYTHONPATH": str(tmp_path)})
+    duo.run(0)
+    duo.run(1)
     words.wait(said)
     until_connected(duo)
     assert alive(duo), duo.words()
@@ -422,15 +424,15 @@ def wgdisco_backends():
 @pytest.mark.parametrize(
     "when", ["raise SystemExit('enough')", pytest.param("pass", marks=full)], ids=["open", "calls"]
 )
-def test_a_plugin_that_wants_to_end_the_program(lab: Lab, tmp_path: Path, when: str) -> None:
+def test_a_plugin_that_wants_to_end_the_program(lab: Lab, tmp_path: Path, monkeypatch, when: str) -> None:
     """The daemon lives, the tunnel through the other store works, and the end is orderly."""
     plugin(tmp_path, "ends", ENDS.format(open=when))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     folder = ["-b", "folder", "-o", f"folder.path={tmp_path / 'store'}"]
     duo = Duo(lab, tmp_path, store=["-b", "ends", *folder])
     for side in (0, 1):
-        duo.run(side, env={"PYTHONPATH": str(tmp_path)})
+        duo.run(side)
     until_connected(duo)
-    Words(duo, 0).begin = 0
     time.sleep(CALM)
     assert alive(duo), duo.words()
     assert "ends: " in duo.words()
