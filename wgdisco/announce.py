@@ -40,9 +40,14 @@ def hints_of(where: Where) -> dict[str, Any]:
 
 
 def remembered(now: Nat, before: Nat) -> Nat:
-    """The NAT's verdict: how it filters is only measured now and then, and stands as long as the mapping does."""
-    if now.filtering is Behaviour.UNKNOWN and now.mapping is before.mapping:
-        return now._replace(filtering=before.filtering)
+    """The NAT's verdict: how it filters is only measured now and then, and stands as long as the mapping does.
+
+    A quick look says of every mapping that depends on more than our side that it is at least address-dependent.
+    """
+    least, most = Behaviour.ADDRESS_DEPENDENT, Behaviour.ADDRESS_AND_PORT_DEPENDENT
+    agrees = now.mapping is before.mapping or (now.mapping, before.mapping) == (least, most)
+    if now.filtering is Behaviour.UNKNOWN and agrees:
+        return now._replace(mapping=before.mapping, filtering=before.filtering)
     return now
 
 

@@ -79,6 +79,7 @@ def test_an_interface_that_is_down_for_a_moment(lab: Lab, tmp_path: Path) -> Non
     duo = connected(lab, tmp_path)
     words = Words(duo, 0)
     take_away(duo, 0, signal.SIGKILL)
+    time.sleep(1.5)  # so long that the agent sees it missing
     bring_back(duo, 0)
     words.wait("connected at", AGAIN)
     until_connected(duo, AGAIN)
@@ -164,6 +165,7 @@ def test_another_key_in_place(lab: Lab, tmp_path: Path) -> None:
     old.public = public
     assert bob in duo.tunnels[0].peers()
     until_connected(duo, AGAIN)
+    wait_until(lambda: known(duo, 1, "record"), "bob knows a record of the new key", SOON)
     assert alive(duo), duo.words()
 
 
@@ -296,6 +298,7 @@ def test_once_tells_the_truth(lab: Lab, tmp_path: Path, case: str) -> None:
 # ---- stores
 
 
+@full
 def test_one_of_two_stores_dies_and_comes_back(lab: Lab, tmp_path: Path) -> None:
     """The other one carries what is new; that one is down is said once, and it is used again when it is back."""
     with redis() as server:
@@ -439,12 +442,24 @@ def test_a_plugin_that_wants_to_end_the_program(lab: Lab, tmp_path: Path, monkey
     assert [duo.stop(side) for side in (0, 1)] == [0, 0]
 
 
+@full
+def test_nothing_new_is_not_published(lab: Lab, tmp_path: Path) -> None:
+    """Behind a symmetric NAT two servers see two ports, and which of them answers first is by chance."""
+    duo = connected(lab, tmp_path, "sym", "fullcone")
+    wait_until(lambda: "unknown" not in duo.state(0)["nat"], "the NAT was measured", SOON)
+    time.sleep(5.0)
+    said = duo.state(0)["counters"]["publishes"]
+    time.sleep(85.0)  # four looks
+    assert duo.state(0)["counters"]["publishes"] == said, duo.words()
+    assert alive(duo), duo.words()
+
+
 # ---- two agents with one key
 
 
 @full
 def test_two_agents_with_one_key(lab: Lab, tmp_path: Path) -> None:
-    """The record that was published last stands; who had the session gets it back, and nobody fights about either.
+    """Peers keep the record that was published last; who had the session gets it back, and nobody fights about either.
 
     WireGuard gives the session to whoever made the last handshake: that costs the other one up to 15 s, agents or not.
     """
