@@ -27,7 +27,7 @@ from wgdisco.node import Node
 from wgdisco.reporter import Reporter, watchdog
 from wgdisco.session import Session
 from wgdisco.sources import Source, Where
-from wgdisco.supervise import described, supervised
+from wgdisco.supervise import described, supervised, unheard
 
 __all__ = ["Agent", "Means"]
 
@@ -68,6 +68,7 @@ class Agent:
 
         With `leave` a good-bye is published at the end; it always is when the interface has gone.
         """
+        say, echo = unheard(say), unheard(echo)
         self.name, self.prepare, self.echo, self.leave = name, prepare, echo, leave
         self._reporter = Reporter(report.where(name, folder), say)
         self.diary = Diary()

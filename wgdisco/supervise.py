@@ -6,10 +6,11 @@ import asyncio
 import time
 import traceback
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from wgdisco.errors import WgdiscoError
 
-__all__ = ["supervised"]
+__all__ = ["described", "supervised", "unheard"]
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a task is started again
 HEALTHY = 60.0  # seconds after which an earlier failure no longer counts
@@ -38,11 +39,30 @@ async def supervised(
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - nothing a task raises ends the agent
+            _end_if_cancelled(error)
             say(f"{name}: {described(error)}; starting it again in {pause:.0f} s")
+        _end_if_cancelled(None)
         pause = FIRST_PAUSE if time.monotonic() - started > HEALTHY else pause
         restarted()
         await asyncio.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def _end_if_cancelled(error: BaseException | None) -> None:
+    """Who was cancelled ends, even when its clean-up failed or it hid that: somebody waits for it."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError from error
+
+
+def unheard(say: Callable[[str], None]) -> Callable[[str], None]:
+    """The same, but when nobody can hear it any more (a closed standard error) the work goes on."""
+
+    def speak(text: str) -> None:
+        with suppress(OSError, ValueError):  # a pipe without a reader, a closed file
+            say(text)
+
+    return speak
 
 
 def described(error: BaseException) -> str:
