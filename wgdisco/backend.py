@@ -42,10 +42,13 @@ def from_text(text: str) -> bytes | None:
     return blob if to_text(blob) == text else None
 
 
-async def ordinary(work: Awaitable[T]) -> T:
-    """Await foreign code; SystemExit and its like become ordinary errors, or they would end the event loop."""
+async def ordinary(work: Callable[[], Awaitable[T]]) -> T:
+    """Call foreign code and await it; SystemExit and its like become ordinary errors, or they would end the event loop.
+
+    The call itself is in here too: a method that is no coroutine raises at once.
+    """
     try:
-        return await work
+        return await work()
     except Exception:
         raise
     except asyncio.CancelledError as error:
@@ -197,7 +200,7 @@ class Backend:
 
         async def one(slot: Slot) -> tuple[Slot, list[bytes]]:
             async with limit:
-                return slot, await ordinary(self.get(slot))
+                return slot, await ordinary(lambda: self.get(slot))
 
         tasks = [asyncio.ensure_future(one(slot)) for slot in slots]
         failed: Exception | None = None
@@ -244,7 +247,7 @@ class Backend:
 
         async def pump(slot: Slot) -> None:
             try:
-                await ordinary(forward(slot))
+                await ordinary(lambda: forward(slot))
                 raise ConnectionError(f"the watch of backend {self.name!r} ended")  # noqa: TRY301 - raised for the same handler
             except Exception as error:  # noqa: BLE001 - raised below, in the task that follows
                 await changes.put(error)

@@ -89,7 +89,7 @@ class Store:
         """Close the backend, at most within the grace; never raises."""
         if self._opening is not None:
             self._opening.cancel()
-            closing = asyncio.ensure_future(ordinary(self.backend.close()))
+            closing = asyncio.ensure_future(ordinary(self.backend.close))
             closing.add_done_callback(_retrieve)
             await asyncio.wait({closing}, timeout=1.0)
             self._leave(closing)
@@ -104,8 +104,8 @@ class Store:
 
     async def _open(self, *, again: bool) -> None:
         if again:
-            await ordinary(self.backend.close())
-        await ordinary(self.backend.open())
+            await ordinary(self.backend.close)
+        await ordinary(self.backend.open)
 
     @staticmethod
     def _broken(task: asyncio.Task[None]) -> bool:
@@ -116,7 +116,7 @@ class Store:
 
         async def work() -> None:
             await self._ready()
-            await ordinary(operation())
+            await ordinary(operation)
 
         task, began = asyncio.ensure_future(work()), self.writing.clock()
         try:
@@ -139,7 +139,7 @@ class Store:
         async def pump() -> None:
             try:
                 await self._ready()
-                await ordinary(_forward(start(), answers))
+                await ordinary(lambda: _forward(start(), answers))
                 await answers.put(None)
             except Exception as error:  # noqa: BLE001 - raised in the task that reads
                 await answers.put(error)
@@ -158,7 +158,7 @@ class Store:
                     return
                 if isinstance(answer, Exception):
                     raise self._failed(self.reading, began, answer) from answer
-                yield answer[0], bounded(answer[1])
+                yield answer
         finally:
             self._leave(task)
 
@@ -200,7 +200,8 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
 
 async def _forward(source: AsyncIterator[tuple[Slot, list[bytes]]], sink: asyncio.Queue[Any]) -> None:
     async for answer in source:
-        await sink.put(answer)
+        slot, values = answer  # whatever else it is, is the plugin's error
+        await sink.put((slot, bounded(values)))
 
 
 def bounded(values: Sequence[bytes]) -> list[bytes]:

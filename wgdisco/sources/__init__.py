@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from wgdisco.backend import ordinary
 from wgdisco.endpoint import Endpoint
 from wgdisco.record import Kind
 
@@ -93,7 +94,7 @@ async def gather(sources: Iterable[Source], deadline: float = DEADLINE) -> Where
 async def _ask(source: Source, deadline: float) -> Where:
     try:
         async with asyncio.timeout(deadline + GRACE):
-            return await source.find(deadline)
+            return await ordinary(lambda: source.find(deadline))
     except TimeoutError:
         return Where(problems=[f"{source.name}: no result within {deadline:g} s"])
     except Exception as error:  # noqa: BLE001 - sources may be plugins, and one must not hide the others
