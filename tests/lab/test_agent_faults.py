@@ -165,7 +165,11 @@ def test_another_key_in_place(lab: Lab, tmp_path: Path) -> None:
     old.public = public
     assert bob in duo.tunnels[0].peers()
     until_connected(duo, AGAIN)
-    wait_until(lambda: known(duo, 1, "record"), "bob knows a record of the new key", SOON)
+    wait_until(
+        lambda: known(duo, 1, "key") == str(public) and known(duo, 1, "record"),
+        "bob knows a record of the new key",
+        SOON,
+    )
     assert alive(duo), duo.words()
 
 
