@@ -34,6 +34,7 @@ CHECKED = 1.0  # seconds for the checks, before WireGuard tries by itself
 HOLD = 1.0  # seconds for which whoever came later sends nothing that could arrive
 MANY = 20  # tries after which the pauses grow
 LONGEST_PATIENCE = 900.0  # seconds between two tries in the end
+GIVEN = 7.0  # seconds for an endpoint that the user set meanwhile: WireGuard itself tries every 5.3 s at the latest
 PATIENCE = 1.0  # seconds for one candidate before the next is tried
 QUICK = 0.1  # seconds beside four round trips, for a handshake on a path that was just checked
 PUNCH_TTLS = (2, 3, 4, 5, 6)  # hops, rising: enough to pass our own NATs, too few to arrive and move a mapping there
@@ -104,6 +105,8 @@ class Link:
         self._armed: int | None = None
         self.before = self.read()
         self.users = self.before.keepalive
+        self._seen, self._placed, self._given_until = self.before.endpoint, False, 0.0
+        self._received = self.before.rx
         self.begin()
 
     def begin(self) -> None:
@@ -124,7 +127,7 @@ class Link:
 
     def connected(self) -> bool:
         """Whether a handshake has come about since we began."""
-        peer = self.read()
+        peer = self._noted(self.read())
         return peer.handshake > max(self.before.handshake, self.started - 1.0)
 
     def waited(self) -> float:
@@ -146,6 +149,8 @@ class Link:
         peer = self._noted(self.read())
         if is_live(peer, None, time.time()) or self.connected():
             return
+        if time.monotonic() < self._given_until:
+            return
         if peer.rx > self._received:
             # the other side's initiation has come in and is being answered: a restart would throw that session away
             self._received = peer.rx
@@ -159,10 +164,14 @@ class Link:
             # a keepalive that goes from 0 to n sends at once, as long as nothing is being tried elsewhere
             rearm = [Change(self.key, keepalive=0)] if peer.keepalive else []
             self.device.update([*rearm, Change(self.key, endpoint, keepalive)])
-            return
-        with suppress(LiveSession):
-            self.device.restart_peer(self.key, endpoint, keepalive)
+        else:
+            try:
+                # since: what we have read may be older than an initiation that has just come in
+                self.device.restart_peer(self.key, endpoint, keepalive, since=peer)
+            except LiveSession:
+                return
             self._received = 0
+        self._seen, self._placed = self.read().endpoint, True
 
     def punch(self, endpoint: Endpoint, ttl: int) -> None:
         """Send a STUN binding indication, which WireGuard ignores and no server answers (RFC 8489 section 5)."""
@@ -191,13 +200,15 @@ class Link:
         off, *on = self._rearmed(always=True)
         self.device.update([Change(self.key, endpoint, off), *(Change(self.key, keepalive=value) for value in on)])
         self._armed = self._wanted
+        self._seen, self._placed = self.read().endpoint, False
 
     def restore(self) -> None:
-        """Without a handshake: put back the keepalive, and the endpoint if there was one."""
+        """Without a handshake: put back the keepalive, and the endpoint if we replaced one."""
         peer = self._noted(self.read())
-        if (peer.endpoint, peer.keepalive) != (self.before.endpoint, self.users):
+        endpoint = self.before.endpoint if self._placed else peer.endpoint
+        if (peer.endpoint, peer.keepalive) != (endpoint, self.users):
             self.echo(f"wg set {self.device.name} peer {self.key.short} (endpoint and keepalive as before)")
-            self.device.update([Change(self.key, self.before.endpoint, self.users)])
+            self.device.update([Change(self.key, endpoint, self.users)])
         self._armed = None
 
     @property
@@ -211,9 +222,16 @@ class Link:
         return [0, KEEPALIVE, 0] if always else [0]
 
     def _noted(self, peer: Peer) -> Peer:
-        """Whatever keepalive is set and is not ours is the user's, and the one to put back."""
+        """Whatever keepalive is set and is not ours is the user's, and the one to put back; of an endpoint likewise.
+
+        An endpoint that changed although nothing came in is not one that WireGuard has learnt.
+        """
         if peer.keepalive != self._armed:
             self.users, self._armed = peer.keepalive, None
+        if peer.endpoint != self._seen:
+            if peer.rx <= self._received:
+                self._given_until = time.monotonic() + GIVEN
+            self._seen, self._placed = peer.endpoint, False
         return peer
 
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
+from dataclasses import replace
 
 import pytest
 
+from tests.attacks.scene import Tunnel
+from tests.unit.records import ALICE, BOB
 from wgdisco.backend import Backend, Slot
+from wgdisco.connect import GIVEN, Link
+from wgdisco.device import Interface, LiveSession, Peer, is_live
+from wgdisco.endpoint import Endpoint
 from wgdisco.errors import StoreError
 from wgdisco.sources import gather
 from wgdisco.store import Store
@@ -80,3 +87,89 @@ async def test_a_source_that_exits_ends_nothing_and_hides_no_other(error) -> Non
     where = await gather([Exits(), Plain()])
     assert len(where.problems) == 2
     assert all(each.startswith("exits: ") for each in where.problems)
+
+
+# ---- what the user sets while the agent works
+
+
+FIRST, SECOND, USERS = (Endpoint.parse(f"192.0.2.{number}:51820") for number in (1, 2, 3))
+
+
+def linked(**fields):
+    tunnel = Tunnel(BOB, Peer(ALICE.public, **fields))
+    return tunnel, Link(tunnel, None, ALICE.public, lambda _: None)
+
+
+def test_an_endpoint_that_the_user_sets_meanwhile_gets_its_time(monkeypatch) -> None:
+    tunnel, link = linked(endpoint=SECOND)
+    link.fire(FIRST)
+    tunnel.peer = replace(tunnel.peer, endpoint=USERS)
+    link.fire(FIRST)
+    assert tunnel.peer.endpoint == USERS
+    later = time.monotonic() + GIVEN
+    monkeypatch.setattr("wgdisco.connect.time.monotonic", lambda: later)
+    link.fire(SECOND)
+    assert tunnel.peer.endpoint == SECOND
+
+
+def test_an_endpoint_that_wireguard_learnt_is_no_wish() -> None:
+    """Something authentic came from there; the first try leaves that alone, the next one goes on."""
+    tunnel, link = linked(endpoint=SECOND)
+    link.fire(FIRST)
+    tunnel.peer = replace(tunnel.peer, endpoint=USERS, rx=148)
+    link.fire(FIRST)
+    assert tunnel.peer.endpoint == USERS
+    link.fire(FIRST)
+    assert tunnel.peer.endpoint == FIRST
+
+
+@pytest.mark.parametrize("tried", [True, False], ids=["while it tries", "while it waits"])
+def test_stopping_does_not_take_back_an_endpoint_that_the_user_set(tried: bool) -> None:
+    tunnel, link = linked(endpoint=SECOND)
+    if tried:
+        link.fire(FIRST)
+    tunnel.peer = replace(tunnel.peer, endpoint=USERS)
+    link.restore()
+    assert (tunnel.peer.endpoint, tunnel.peer.keepalive) == (USERS, 0)
+
+
+@pytest.mark.parametrize("wish", [7, 60])
+def test_a_keepalive_that_the_user_sets_while_it_tries_stays(wish: int) -> None:
+    tunnel, link = linked(endpoint=SECOND, keepalive=5)
+    link.fire(FIRST)
+    tunnel.peer = replace(tunnel.peer, keepalive=wish)
+    link.fire(SECOND)
+    link.settle()
+    assert tunnel.peer.keepalive == wish
+    link.restore()
+    assert tunnel.peer.keepalive == wish
+
+
+# ---- old readings
+
+
+class Stale(Tunnel):
+    """Shows an old reading, as a shared one may be; whoever restarts a peer reads anew."""
+
+    shown: Peer | None = None
+
+    def read(self) -> Interface:
+        now = super().read()
+        return now if self.shown is None else replace(now, peers={self.shown.key: self.shown})
+
+    def restart_peer(self, key, endpoint, keepalive, *, since=None) -> None:
+        self.shown = None
+        if is_live(self.peer, since, time.time()):
+            raise LiveSession("it lives")
+        super().restart_peer(key, endpoint, keepalive)
+
+
+def test_an_initiation_that_came_in_since_the_last_reading_is_not_thrown_away() -> None:
+    """Its sender has no handshake to show yet: a restart would forget what is being answered."""
+    tunnel = Stale(BOB, Peer(ALICE.public, endpoint=SECOND, keepalive=7))
+    link = Link(tunnel, None, ALICE.public, lambda _: None)
+    tunnel.shown, tunnel.peer = tunnel.peer, replace(tunnel.peer, rx=148)
+    link.fire(FIRST)
+    assert tunnel.calls == []
+    link.settle()
+    assert tunnel.peer.keepalive == 7
