@@ -15,6 +15,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from wgdisco.audience import Audience, slot_text
+from wgdisco.budget import Budget
 from wgdisco.device.port import Arrival, Port
 from wgdisco.endpoint import Endpoint
 from wgdisco.keys import PrivateKey, PublicKey
@@ -68,9 +69,13 @@ class Checker:
         heard: Callable[[PublicKey, Endpoint], None],
         clock: Callable[[], float] = time.time,
         seen: Callable[[PublicKey, Endpoint, Endpoint], None] = lambda *_: None,
+        budget: Budget | None = None,
     ) -> None:
-        """Begin to answer at once; `clock` gives unix seconds. `seen` learns who answered where, and saw us where."""
-        self.seen = seen
+        """Begin to answer at once; `clock` gives unix seconds. `seen` learns who answered where, and saw us where.
+
+        What we ask stays within the `budget`; an answer is not in it, since it costs who asked as much.
+        """
+        self.seen, self.budget = seen, budget or Budget()
         self.port, self.own, self.heard, self.clock = port, private.public, heard, clock
         self._pairs = {peer: _Pair(peer, Audience.peers(private, peer).check_key()) for peer in peers}
         self._tags: dict[str, _Pair] = {}
@@ -79,14 +84,16 @@ class Checker:
         port.on_request = self._answer
 
     async def check(self, peer: PublicKey, endpoint: Endpoint, waits: Sequence[float] = WAITS) -> Passed | None:
-        """Whether the peer answers at an endpoint; None when it does not, or nothing can be sent there."""
+        """Whether the peer answers at an endpoint; None when it does not, or nothing can or may be sent there."""
         pair, start = self._pairs[peer], time.monotonic()
         tag = _tag(pair.key, self.own, int(self.clock()) // HOUR)
         request = Message(Type.REQUEST, {Attribute.USERNAME: tag})
+        waits = waits[: self.budget.take(peer, endpoint.address, len(waits))]
         try:
             answer = await self.port.transact(request, endpoint, key=pair.key, waits=waits)
         except (OSError, ValueError):
             return None
+        self.budget.give_back(peer, endpoint.address, len(waits))  # who answers has consented
         if answer.mapped is not None:
             self.seen(peer, endpoint, answer.mapped)
         return Passed(endpoint, time.monotonic() - start, answer.mapped)

@@ -14,9 +14,10 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from wgdisco.budget import Budget
 from wgdisco.checks import Prober
 from wgdisco.device import Change, Device, LiveSession, Peer, is_live
 from wgdisco.endpoint import Endpoint
@@ -93,13 +94,17 @@ def order(candidates: Sequence[Candidate], ours: Sequence[Candidate], last: Endp
 
 @dataclass
 class Link:
-    """One peer of one interface: the few things connecting does to it, each announced through `echo`."""
+    """One peer of one interface: the few things connecting does to it, each announced through `echo`.
+
+    What has to be sent to find it stays within the `budget`, which all links of an interface share.
+    """
 
     device: Device
     port: Port | None
     key: PublicKey
     echo: Callable[[str], None]
     behind_nat: bool = True
+    budget: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:
         self._armed: int | None = None
@@ -155,6 +160,8 @@ class Link:
             # the other side's initiation has come in and is being answered: a restart would throw that session away
             self._received = peer.rx
             return
+        if not self.budget.take(self.key, endpoint.address):
+            return
         keepalive = self.users or KEEPALIVE
         where = f"peer {self.key.short} endpoint {endpoint.short} persistent-keepalive {keepalive}"
         again = "" if peer.endpoint is None else " (removed and added again, as it was)"
@@ -175,7 +182,7 @@ class Link:
 
     def punch(self, endpoint: Endpoint, ttl: int) -> None:
         """Send a STUN binding indication, which WireGuard ignores and no server answers (RFC 8489 section 5)."""
-        if self.port is not None:
+        if self.port is not None and self.budget.take(self.key, endpoint.address):
             with suppress(OSError):
                 self.port.send(b"\x00\x11\x00\x00\x21\x12\xa4\x42" + os.urandom(12), endpoint, ttl)
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from wgdisco.announce import Announcer, hints_of
 from wgdisco.audience import Audience
+from wgdisco.budget import Budget
 from wgdisco.checks import Checker
 from wgdisco.connect import UNKNOWN, Link
 from wgdisco.device import Device, Interface
@@ -59,7 +60,7 @@ class Session:
         self.node, self.device, self.interface, self.port, self.say = node, device, interface, port, say
         self.peers = list(interface.peers if peers is None else peers)
         self.restarts = 0
-        self._gather, self._witnesses = gather, Witnesses()
+        self._gather, self._witnesses, self._budget = gather, Witnesses(), Budget()
         self.announcer = Announcer(
             node,
             self._look,
@@ -75,7 +76,7 @@ class Session:
         assert node.private is not None  # the interface's own
         witnesses, checker = self._witnesses, None
         if port is not None:
-            checker = Checker(port, node.private, self.peers, self._heard, seen=witnesses.hear)
+            checker = Checker(port, node.private, self.peers, self._heard, seen=witnesses.hear, budget=self._budget)
         ours = self._ours()
         self.tenders: dict[PublicKey, Tender] = {}
         self.fleet = Fleet(device, node, ours) if len(self.peers) > WANTED else None
@@ -137,7 +138,7 @@ class Session:
         return Ground(lambda address: self._routes.lookup(address, mark), own, self._allowed)
 
     def _tender(self, peer: PublicKey, ours: Ours, checker: Checker | None, echo: Callable[[str], None]) -> Tender:
-        link = Link(self.device, self.port, peer, echo)
+        link = Link(self.device, self.port, peer, echo, budget=self._budget)
 
         def missing(gone: bool) -> None:
             (self.seeker.miss if gone else self.seeker.have)(peer)

@@ -5,17 +5,24 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 
 from tests.attacks.scene import Tunnel
+from tests.attacks.virtual import virtually
 from tests.unit.records import ALICE, BOB
 from wgdisco.backend import Backend, Slot
-from wgdisco.connect import GIVEN, Link
+from wgdisco.budget import HOST, PEER, Budget
+from wgdisco.checks import Checker, Prober
+from wgdisco.connect import GIVEN, Attempt, Link
 from wgdisco.device import Interface, LiveSession, Peer, is_live
+from wgdisco.device.port import UDPPort
 from wgdisco.endpoint import Endpoint
 from wgdisco.errors import StoreError
+from wgdisco.keys import PrivateKey
 from wgdisco.sources import gather
 from wgdisco.store import Store
 
@@ -173,3 +180,91 @@ def test_an_initiation_that_came_in_since_the_last_reading_is_not_thrown_away() 
     assert tunnel.calls == []
     link.settle()
     assert tunnel.peer.keepalive == 7
+
+
+# ---- a record or a check that names a victim (T17)
+
+
+class Wire(UDPPort):
+    """A port whose datagrams are counted instead of sent."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.sent: Counter = Counter()
+
+    def send(self, payload, endpoint, ttl=None, *, source=None) -> None:
+        self.sent[endpoint.address] += 1
+
+
+VICTIM = ip_address("192.0.2.66")
+
+
+def ports_of(address, number: int = 16) -> list[Endpoint]:
+    return [Endpoint(address, 1000 + each) for each in range(number)]
+
+
+def test_a_record_renewed_again_and_again_has_its_victim_flooded_by_nobody() -> None:
+    """Each new record ends every back-off: forty of them, of sixteen ports each, within forty seconds."""
+
+    async def attack() -> int:
+        wire, budget = Wire(), Budget(asyncio.get_running_loop().time)
+        checker = Checker(wire, BOB, [ALICE.public], lambda *_: None, budget=budget)
+        tunnel = Tunnel(BOB, Peer(ALICE.public, endpoint=SECOND))
+        link = Link(tunnel, wire, ALICE.public, lambda _: None, budget=budget)
+        for _ in range(40):
+            prober = Prober(checker, ALICE.public)
+            trying = asyncio.ensure_future(Attempt(link, ports_of(VICTIM), initiate=True, prober=prober).run())
+            await asyncio.sleep(1)
+            trying.cancel()
+            await asyncio.gather(trying, return_exceptions=True)
+            await prober.close()
+        return wire.sent[VICTIM] + len(tunnel.calls)
+
+    sent = virtually(attack())
+    assert PEER[1] <= sent <= PEER[1] + 40 * PEER[0]
+
+
+def test_many_peers_that_name_one_victim_share_its_budget() -> None:
+    peers = [PrivateKey(bytes([number]) * 32).public for number in range(1, 31)]
+
+    async def attack() -> int:
+        wire, budget = Wire(), Budget(asyncio.get_running_loop().time)
+        checker = Checker(wire, BOB, peers, lambda *_: None, budget=budget)
+        probers = [Prober(checker, peer) for peer in peers]
+        for prober in probers:
+            prober.add(ports_of(VICTIM))
+        await asyncio.sleep(10)
+        await asyncio.gather(*(prober.close() for prober in probers))
+        return wire.sent[VICTIM]
+
+    assert HOST[1] <= virtually(attack()) <= HOST[1] + 10 * HOST[0]
+
+
+def test_checks_from_ever_new_addresses_are_not_multiplied() -> None:
+    """A peer that forges where its checks come from: each one heard would have us send five to a stranger."""
+
+    async def attack() -> tuple[int, int]:
+        wire = Wire()
+        checker = Checker(wire, BOB, [ALICE.public], lambda *_: None, budget=Budget(asyncio.get_running_loop().time))
+        prober = Prober(checker, ALICE.public)
+        for number in range(600):
+            prober.hear(Endpoint(ip_address(2**24 + number), 51820))
+            await asyncio.sleep(0.05)
+        tasks = len(asyncio.all_tasks())
+        await prober.close()
+        return wire.sent.total(), tasks
+
+    sent, tasks = virtually(attack())
+    assert sent <= PEER[1] + 30 * PEER[0]
+    assert tasks < 20
+
+
+async def test_a_path_that_answers_costs_nothing() -> None:
+    """Or a peer that is met again and again would use up what it may have."""
+    async with UDPPort(0) as one, UDPPort(0) as other:
+        budget = Budget()
+        checker = Checker(one, BOB, [ALICE.public], lambda *_: None, budget=budget)
+        Checker(other, ALICE, [BOB.public], lambda *_: None)
+        there = Endpoint(ip_address("127.0.0.1"), other.port)
+        assert await checker.check(ALICE.public, there)
+        assert budget.take(ALICE.public, there.address, 10_000) == PEER[1]

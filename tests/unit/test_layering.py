@@ -20,6 +20,7 @@ LAYERS = (
     ("backend", "blocking", "bep44"),
     ("device", "sources", "policy", "state", "hookspecs", "backends"),
     (
+        "budget",
         "checks",
         "connect",
         "discovery",
