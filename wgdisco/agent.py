@@ -27,7 +27,7 @@ from wgdisco.node import Node
 from wgdisco.reporter import Reporter, watchdog
 from wgdisco.session import Session
 from wgdisco.sources import Source, Where
-from wgdisco.supervise import described, supervised, unheard
+from wgdisco.supervise import described, end_if_cancelled, supervised, unheard
 
 __all__ = ["Agent", "Means"]
 
@@ -92,9 +92,10 @@ class Agent:
             while True:
                 try:
                     await self._live()
-                except WgdiscoError as error:
-                    await self._wait_for(str(error))
-                except Exception as error:  # noqa: BLE001 - nothing but a signal ends the agent
+                except (KeyboardInterrupt, GeneratorExit):
+                    raise
+                except BaseException as error:  # noqa: BLE001 - nothing but a signal ends the agent
+                    end_if_cancelled(error)  # whatever the clean-up raised
                     await self._wait_for(described(error))
         finally:
             notify.stopping()

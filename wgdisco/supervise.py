@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from wgdisco.errors import WgdiscoError
 
-__all__ = ["described", "supervised", "unheard"]
+__all__ = ["described", "end_if_cancelled", "supervised", "unheard"]
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a task is started again
 HEALTHY = 60.0  # seconds after which an earlier failure no longer counts
@@ -39,16 +39,16 @@ async def supervised(
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - nothing a task raises ends the agent
-            _end_if_cancelled(error)
+            end_if_cancelled(error)
             say(f"{name}: {described(error)}; starting it again in {pause:.0f} s")
-        _end_if_cancelled(None)
+        end_if_cancelled(None)
         pause = FIRST_PAUSE if time.monotonic() - started > HEALTHY else pause
         restarted()
         await asyncio.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE)
 
 
-def _end_if_cancelled(error: BaseException | None) -> None:
+def end_if_cancelled(error: BaseException | None) -> None:
     """Who was cancelled ends, even when its clean-up failed or it hid that: somebody waits for it."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():

@@ -30,6 +30,7 @@ import wgdisco.cli.publish
 from tests.attacks.scene import FIRST, HOUR, SECOND, THIRD, Scene, Tunnel, growth, liar, shelf
 from tests.attacks.virtual import virtually
 from tests.unit.records import ALICE, BOB, MALLORY, NOW, W, candidate, here, record
+from wgdisco.agent import Agent, Means
 from wgdisco.audience import Audience, Scope, _hash
 from wgdisco.backend import Backend, from_text
 from wgdisco.backends.folder import Folder
@@ -41,11 +42,12 @@ from wgdisco.device import Peer
 from wgdisco.device.routes import Route
 from wgdisco.discovery import Search, slot_of
 from wgdisco.endpoint import Endpoint
-from wgdisco.errors import NotFound, RecordRefused, UsageError
+from wgdisco.errors import AccessError, NoDevice, NotFound, RecordRefused, UsageError
 from wgdisco.outlook import Ours
 from wgdisco.policy import Ground
-from wgdisco.record import encode, sign
+from wgdisco.record import Kind, encode, sign
 from wgdisco.seek import Seeker
+from wgdisco.sources import Found, Where
 from wgdisco.tend import Tender
 from wgdisco.testing import LIES
 
@@ -142,6 +144,73 @@ async def until(condition, what: str) -> None:
         await asyncio.sleep(0.01)
 
 
+class Running:
+    """The agent on a tunnel of ours, with stores of ours and no raw socket; `said` is everything it says and echoes."""
+
+    def __init__(self, scene: Scene, tunnel: Tunnel, monkeypatch, *backends: Backend) -> None:
+        self.scene, self.tunnel, self.backends, self.said = scene, tunnel, backends, []
+        self.there, self.trouble, self.sources = True, None, []
+        monkeypatch.setattr("wgdisco.agent.open_device", self.open)
+        monkeypatch.setattr("wgdisco.agent.WAIT", 0.01)
+        monkeypatch.setattr("wgdisco.agent.GONE", 0.0)
+        monkeypatch.setattr("wgdisco.look.LOOK", 0.02)
+        monkeypatch.setattr("wgdisco.supervise.FIRST_PAUSE", 0.01)
+        monkeypatch.setattr("wgdisco.agent.WireGuardPort", self.no_port)
+        monkeypatch.setattr("wgdisco.session.Routes", Everywhere)
+        self.agent = Agent("wg9", self.prepare, self.said.append, self.said.append, scene.folder / "run")
+
+    def open(self, _name: str):
+        if not self.there:
+            raise NoDevice("there is no interface wg9")
+        return self
+
+    name = "wg9"
+
+    def read(self):
+        return self.open("").tunnel.read()
+
+    def update(self, changes) -> None:
+        self.tunnel.update(changes)
+
+    def restart_peer(self, *what, since=None) -> None:
+        self.tunnel.restart_peer(*what)
+
+    def no_port(self, *_, **__):
+        raise AccessError("no raw socket here")
+
+    def prepare(self, _interface) -> Means:
+        return Means(self.node, lambda *_: self.sources, self.gather, Scope.PEERS)
+
+    def gather(self, _sources):
+        async def ask(_thorough) -> Where:
+            if self.trouble is not None:
+                await TROUBLES[self.trouble]()
+            return Where([Found(Endpoint.parse(PUBLISHED[0]), Kind.SERVER_REFLEXIVE, "test")])
+
+        return ask
+
+    @asynccontextmanager
+    async def node(self, _broken):
+        yield self.scene.node(self.tunnel.own, *self.backends)
+
+    def run(self):
+        return running(self.agent.run())
+
+    async def sessions(self, number: int) -> None:
+        """Wait until the agent has begun so many of them."""
+        await until(lambda: self.begun >= number and self.agent.session, f"{self.said}")
+
+    @property
+    def begun(self) -> int:
+        return sum("port 51820" in each for each in self.said)
+
+
+async def found_by(scene: Scene, good: Backend) -> None:
+    """Alice has published for Bob."""
+    alice = scene.node(ALICE, good)
+    await alice.publish(FIRST, alice.readers(Scope.PEERS, [BOB.public]))
+
+
 def live(**fields) -> Peer:
     return Peer(ALICE.public, endpoint=ELSEWHERE, handshake=time.time() - 100, **fields)
 
@@ -176,6 +245,21 @@ async def test_promise_1_a_tunnel_that_came_up_meanwhile_is_left_alone(scene) ->
     link = Link(tunnel, None, ALICE.public, lambda _: None)
     tunnel.peer = replace(tunnel.peer, endpoint=ELSEWHERE, handshake=time.time())
     link.fire(FIRST[0].endpoint)
+    assert tunnel.calls == []
+
+
+async def test_promise_1_the_agent_leaves_a_live_tunnel_alone(scene, monkeypatch) -> None:
+    """Although its record names other endpoints."""
+    good = shelf()
+    await found_by(scene, good)
+    tunnel = Tunnel(BOB, live(keepalive=7))
+    agent = Running(scene, tunnel, monkeypatch, good)
+    async with agent.run():
+        await agent.sessions(1)
+        [tender] = agent.agent.session.tenders.values()
+        await until(lambda: tender.guard.examined is not None or tender.outlook.latest, "no record was found")
+        await asyncio.sleep(1.5)
+        assert tender.state == "connected"
     assert tunnel.calls == []
 
 
@@ -426,6 +510,29 @@ async def test_promise_7_stopping_publish_touches_nothing(store) -> None:
     assert tunnel.calls == []
 
 
+async def test_promise_7_stopping_the_agent_while_it_tries_leaves_the_peer_as_it_was(scene, monkeypatch) -> None:
+    good = shelf()
+    await found_by(scene, good)
+    before = Peer(ALICE.public, endpoint=ELSEWHERE, keepalive=7)
+    tunnel = Tunnel(BOB, before)
+    agent = Running(scene, tunnel, monkeypatch, good)
+    async with agent.run():
+        await until(lambda: tunnel.peer.endpoint == FIRST[0].endpoint, "nothing was tried")
+    assert tunnel.peer == before
+
+
+@pytest.mark.parametrize("peer", [live(), Peer(ALICE.public, endpoint=ELSEWHERE, handshake=1.0)], ids=["live", "idle"])
+async def test_promise_7_stopping_the_agent_does_not_take_back_what_the_user_set(scene, monkeypatch, peer) -> None:
+    tunnel = Tunnel(BOB, peer)
+    agent = Running(scene, tunnel, monkeypatch, shelf())
+    async with agent.run():
+        await agent.sessions(1)
+        await asyncio.sleep(0.1)
+        tunnel.peer = replace(tunnel.peer, endpoint=SECOND[0].endpoint, keepalive=11)
+        await asyncio.sleep(0.1)
+    assert tunnel.calls == []
+
+
 # ---- 8. network, store, clock or plugin errors never end it
 
 
@@ -571,6 +678,80 @@ async def test_promise_8_a_search_begun_before_the_clock_is_set_goes_on(scene) -
         await asyncio.wait({task}, timeout=1.2)
         scene.clock.now = NOW
         await asyncio.wait_for(task, 20)
+
+
+@pytest.mark.parametrize("trouble", [name for name in TROUBLES if name not in ("KeyboardInterrupt", "clings")])
+async def test_promise_8_nothing_that_tells_where_we_are_ends_the_agent(scene, monkeypatch, trouble) -> None:
+    agent = Running(scene, Tunnel(BOB, Peer(ALICE.public)), monkeypatch, shelf())
+    agent.trouble = trouble
+    async with agent.run() as task:
+        await agent.sessions(1)
+        await asyncio.sleep(0.05)
+        assert not task.done()
+        agent.trouble = None
+        if trouble == "hangs":  # whoever asks has a deadline of its own
+            return
+        await until(lambda: agent.agent.session.announcer.publication, f"it never published: {agent.said}")
+
+
+@pytest.mark.parametrize("calls", [CALLS, CALLS[1:4]], ids=["all calls", "reading and writing"])
+@pytest.mark.parametrize("trouble", [name for name in TROUBLES if name != "clings"])
+async def test_promise_8_no_store_ends_the_agent_or_hides_another(scene, monkeypatch, trouble, calls) -> None:
+    good, tunnel = shelf(), Tunnel(BOB, Peer(ALICE.public), FIRST[0].endpoint)
+    await found_by(scene, good)
+    agent = Running(scene, tunnel, monkeypatch, troubled(trouble, calls)(), good)
+    async with agent.run() as task:
+        await until(lambda: tunnel.endpoints == {FIRST[0].endpoint}, "the peer was not found")
+        assert not task.done()
+        await until(lambda: "memory" in agent.agent.session.announcer.publication.stored, "it was not published")
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), RuntimeError("bug"), asyncio.CancelledError()], ids=repr)
+async def test_promise_8_a_source_that_cannot_be_closed_ends_nothing(scene, monkeypatch, error) -> None:
+    class Stuck:
+        async def close(self) -> None:
+            raise error
+
+    agent = Running(scene, Tunnel(BOB, Peer(ALICE.public)), monkeypatch, shelf())
+    agent.sources = [Stuck()]
+    async with agent.run() as task:
+        await agent.sessions(1)
+        agent.agent.reload()
+        await agent.sessions(2)
+        assert not task.done()
+
+
+@pytest.mark.parametrize("peer", [Peer(ALICE.public), live()], ids=["without a session", "live"])
+async def test_promise_8_the_agent_goes_on_when_the_interface_is_back(scene, monkeypatch, peer) -> None:
+    agent = Running(scene, Tunnel(BOB, peer), monkeypatch, shelf())
+    async with agent.run():
+        await agent.sessions(1)
+        agent.there = False
+        await until(lambda: agent.agent.session is None, "it works on an interface that has gone")
+        agent.there = True
+        await agent.sessions(2)
+
+
+async def test_promise_8_the_agent_goes_on_when_a_peer_without_a_session_is_removed(scene, monkeypatch) -> None:
+    tunnel = Tunnel(BOB, Peer(ALICE.public))
+    agent = Running(scene, tunnel, monkeypatch, shelf())
+    async with agent.run():
+        await agent.sessions(1)
+        tunnel.peer = Peer(MALLORY.public)
+        await agent.sessions(2)
+        await until(lambda: agent.agent.session and agent.agent.session.peers == [MALLORY.public], "the old peers stay")
+
+
+async def test_what_the_agent_says_holds_no_whole_address_and_no_key(scene, monkeypatch) -> None:
+    """Of ours and of the peer's: a log is passed on more easily than one thinks."""
+    good, tunnel = shelf(), Tunnel(BOB, Peer(ALICE.public, endpoint=ELSEWHERE), FIRST[0].endpoint)
+    await found_by(scene, good)
+    agent = Running(scene, tunnel, monkeypatch, good)
+    async with agent.run():
+        await until(lambda: any("connected at" in each for each in agent.said), f"{agent.said}")
+    said = "\n".join(agent.said)
+    hidden = [PUBLISHED[0].partition(":")[0], *(str(each.address) for each in (FIRST[0].endpoint, ELSEWHERE))]
+    assert [each for each in [*hidden, str(BOB.public), str(ALICE.public)] if each in said] == []
 
 
 # ---- 9. a full dump of the store tells no address, and links no day to the next
