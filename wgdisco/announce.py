@@ -90,6 +90,7 @@ class Announcer:
         self._task: asyncio.Task[Publication] | None = None
         self._stored = asyncio.Event()
         self._lacking: set[str] = set()
+        self._clashed = False
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -205,11 +206,18 @@ class Announcer:
             if lacking or clock() - repaired >= due:
                 repaired = clock()
                 outages |= failures
-                for name in await repair(self.node, self.audiences):
+                for name in await repair(self.node, self.audiences, self._outdone):
                     self.say(f"{name} lacked our record; it was put there again")
                 # whoever failed in this, be it only in reading, rests now, and lacks it still
                 self._lacking -= {store.name for store in lacking if not store.rests}
             await asyncio.sleep(RETRY)
+
+    def _outdone(self) -> None:
+        if not self._clashed:
+            self._clashed = True
+            self.say(
+                "another host publishes with this key, and what was signed last counts; give each host its own key"
+            )
 
     async def _first_look(self) -> None:
         if self.publication is None and self.looked is not None:

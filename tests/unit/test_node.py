@@ -216,6 +216,21 @@ async def test_a_store_that_lost_the_record_gets_the_identical_bytes_again(world
     assert await repair(alice, readers) == []
 
 
+async def test_what_another_host_signed_later_with_our_key_stays(world, tmp_path) -> None:
+    """Two hosts with one key do not overwrite each other for ever: the last to publish wins."""
+    first = world.node(ALICE)
+    world.folder = tmp_path / "the other host"
+    second = world.node(ALICE)
+    readers, clashes = first.readers(Scope.KEY, []), []
+    await first.publish(HERE, readers)
+    world.clock.now += 1000
+    await second.publish(THERE, readers)
+    later = world.stored()
+    assert (await repair(first, readers, lambda: clashes.append("first")), world.stored()) == ([], later)
+    assert await repair(second, readers, lambda: clashes.append("second")) == []
+    assert set(clashes) == {"first"}
+
+
 async def test_what_could_not_be_put_while_a_store_rested_is_put_by_the_repair_after_it(world) -> None:
     """A change of address is not lost on a store that was to be left alone just then."""
     alice = world.node(ALICE, Memory, Other)
