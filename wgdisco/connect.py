@@ -307,8 +307,10 @@ class Attempt:
                 self.link.fire(endpoint)
                 if await self.link.handshake(patience * random.uniform(0.9, 1.4)):  # noqa: S311 - no secret
                     return
-            if not self._order() and await self.link.handshake(PATIENCE):
-                return
+            if not self._order():  # nothing was sent, so there is no hurry to see what came of it
+                await asyncio.sleep(PATIENCE)
+                if self.link.connected():
+                    return
             if self.fired > MANY:
                 patience = min(patience * 1.5, LONGEST_PATIENCE)
 

@@ -268,3 +268,19 @@ async def test_a_path_that_answers_costs_nothing() -> None:
         there = Endpoint(ip_address("127.0.0.1"), other.port)
         assert await checker.check(ALICE.public, there)
         assert budget.take(ALICE.public, there.address, 10_000) == PEER[1]
+
+
+def test_a_record_without_anything_to_try_costs_a_look_a_second() -> None:
+    """Five hundred such peers would else look at the interface ten thousand times a second."""
+
+    async def attack() -> int:
+        tunnel, looks = Tunnel(BOB, Peer(ALICE.public)), []
+        link, read = Link(tunnel, None, ALICE.public, lambda _: None), tunnel.read
+        tunnel.read = lambda: looks.append(1) or read()
+        trying = asyncio.ensure_future(Attempt(link, [], initiate=True).run())
+        await asyncio.sleep(60)
+        trying.cancel()
+        await asyncio.gather(trying, return_exceptions=True)
+        return len(looks)
+
+    assert 30 < virtually(attack()) <= 70
