@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from wgdisco.announce import hints_of
 from wgdisco.device import Interface
-from wgdisco.discovery import Finding
 from wgdisco.outlook import Outlook, nat_of
 from wgdisco.record import Candidate, Kind
 from wgdisco.report import BackendReport, CandidateReport, Counters, PeerReport, RecordReport, Report, life
+from wgdisco.search import Finding
 from wgdisco.session import Session
 from wgdisco.tend import Tender
 

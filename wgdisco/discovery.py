@@ -8,36 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 from wgdisco.audience import Place
 from wgdisco.backend import Slot
-from wgdisco.errors import NotFound, RecordRefused, RetryLater, StoreError, UsageError, WgdiscoError
-from wgdisco.freshness import Accepted, Marks, read
+from wgdisco.errors import NotFound, RetryLater, StoreError, UsageError, WgdiscoError
 from wgdisco.keys import PublicKey
-from wgdisco.record import Record
+from wgdisco.search import Answer, Finding, Memory, Search
 from wgdisco.store import Store
 
-__all__ = ["Answer", "Deposit", "Finding", "Memory", "Outcome", "follow", "publish", "resolve", "slot_of"]
+__all__ = ["Deposit", "Outcome", "follow", "publish", "require", "resolve"]
 
 PUTS_AT_ONCE = 16  # of one store
-VERDICTS = 256  # of one search that are remembered, so that what many stores hold is judged once
-ISSUES = 16  # accepted from one store for one subject that are remembered
+PACE = 100  # events a second from one store, once it has said what it had to say at first
 SETTLE = 1.0  # seconds to wait for something newer after the first record was found
-
-
-class Memory(Protocol):
-    """Where the marks of other keys are kept; `State` is one, and remembers them over a restart."""
-
-    def marks(self, subject: PublicKey) -> Marks:
-        """The marks of one key."""
-
-    def remember(self, subject: PublicKey, marks: Marks) -> None:
-        """Keep them."""
 
 
 @dataclass(frozen=True)
@@ -63,44 +50,6 @@ class Outcome:
     def complete(self) -> bool:
         """Whether everything was stored."""
         return self.stored == self.asked
-
-
-@dataclass(slots=True)
-class Answer:
-    """What one store answered for one subject: accepted issues, reasons of refusal, and its error if it failed."""
-
-    backend: str
-    accepted: list[int] = field(default_factory=list)
-    refused: Counter[str] = field(default_factory=Counter)
-    seconds: float = 0.0
-    error: WgdiscoError | None = None
-    done: bool = False
-
-    def __str__(self) -> str:
-        refused = ", ".join(f"{count} {reason}" for reason, count in sorted(self.refused.items()))
-        parts = [f"{len(self.accepted)} accepted"] if self.accepted else []
-        parts += [f"refused: {refused}"] if refused else []
-        if self.error is not None:
-            parts += [str(self.error).removeprefix(f"{self.backend}: ")]
-        elif not self.done:
-            parts += ["no answer yet"]
-        return f"{self.backend}: {'; '.join(parts) or 'nothing there'}"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A record, the store that gave it first, its place, and the bytes it came in (to be put again elsewhere)."""
-
-    record: Record
-    backend: str
-    place: Place
-    blob: bytes
-    equivocation: bool = False
-
-
-def slot_of(place: Place) -> Slot:
-    """The slot of a place, for reading."""
-    return Slot(place.id, place.text, place.public)
 
 
 async def publish(
@@ -143,76 +92,6 @@ async def _deposit(store: Store, deposits: Sequence[Deposit]) -> Outcome:
     await asyncio.gather(*(one(deposit) for deposit in deposits))
     outcome.seconds = time.monotonic() - start
     return outcome
-
-
-class Search:
-    """One subject looked for in several stores: judges every value once and keeps the freshest finding.
-
-    `places` come with the narrowest audience first.
-    """
-
-    def __init__(self, places: Iterable[Place], memory: Memory, clock: Callable[[], int]) -> None:
-        self.places = {place.id: place for place in places}
-        self.networks = list(dict.fromkeys(place.network for place in self.places.values()))
-        self.memory, self.clock = memory, clock
-        self.best: Finding | None = None
-        self.answers: dict[str, Answer] = {}
-        self._verdicts: dict[tuple[bytes, bytes], Accepted | str] = {}
-        self._held: dict[tuple[str, bytes], list[bytes]] = {}
-
-    @property
-    def slots(self) -> list[Slot]:
-        """Where to look."""
-        return [slot_of(place) for place in self.places.values()]
-
-    def judge(self, backend: str, slot: Slot, values: Iterable[bytes]) -> bool:
-        """Judge what a store holds in a slot; whether that brought a fresher finding."""
-        answer, place = self.answers.setdefault(backend, Answer(backend)), self.places.get(slot.id)
-        if place is None:
-            return False
-        fresher, values = False, list(values)
-        before = self._hold(backend, place, values)
-        for blob in values:
-            verdict = self._verdict(blob, place)
-            if isinstance(verdict, str):
-                answer.refused[verdict] += 1
-                continue
-            if blob not in before:
-                answer.accepted = [*answer.accepted, verdict.record.issued][-ISSUES:]
-            rank, best = self._rank(verdict.record), None if self.best is None else self._rank(self.best.record)
-            # of two records of one time the reader's rules have let the larger one through
-            if best is None or rank > best or (verdict.equivocation and rank == best):
-                self.best = Finding(verdict.record, backend, place, blob, verdict.equivocation)
-                fresher = True
-        return fresher
-
-    def _hold(self, backend: str, place: Place, values: list[bytes]) -> list[bytes]:
-        """Note what a store has in a slot, and forget the verdicts on what none has any more; what it had before."""
-        before = self._held.pop((backend, place.id), [])
-        if values:
-            self._held[backend, place.id] = before if before == values else values  # one copy of equal bytes
-        for blob in before:
-            if not any(slot == place.id and blob in held for (_, slot), held in self._held.items()):
-                self._verdicts.pop((place.id, blob), None)
-        return before
-
-    def _rank(self, record: Record) -> tuple[int, int]:
-        # what was said at the same time to fewer readers says more
-        return record.issued, -self.networks.index(record.network)
-
-    def _verdict(self, blob: bytes, place: Place) -> Accepted | str:
-        """The accepted record, or the reason's name."""
-        key = (place.id, blob)
-        if key not in self._verdicts:
-            while len(self._verdicts) >= VERDICTS:
-                del self._verdicts[next(iter(self._verdicts))]
-            marks = self.memory.marks(place.subject)
-            try:
-                self._verdicts[key] = read(blob, place, marks, self.clock())
-            except RecordRefused as refused:
-                self._verdicts[key] = refused.reason
-            self.memory.remember(place.subject, marks)
-        return self._verdicts[key]
 
 
 async def resolve(
@@ -292,16 +171,23 @@ async def follow(
 ) -> AsyncGenerator[tuple[str, Slot, list[bytes]], None]:
     """What the stores hold in the slots, now and at every change, each with the store's name; never ends by itself.
 
-    A store that fails is reported through `failed`, left alone as its back-off says, and followed again.
+    A store that fails is reported through `failed`, left alone as its back-off says, and followed again. One that
+    yields without end is heard a hundred times a second, after what it may have to say at first.
     """
     changes: asyncio.Queue[tuple[str, Slot, list[bytes]]] = asyncio.Queue(maxsize=64)
 
     async def pump(store: Store) -> None:
+        most = len(slots) + PACE
         while True:
             try:
                 async with aclosing(store.follow(slots)) as answers:
+                    left, last = float(most), time.monotonic()
                     async for slot, values in answers:
                         await changes.put((store.name, slot, values))
+                        now = time.monotonic()
+                        left, last = min(most, left + PACE * (now - last)) - 1, now
+                        if left < 0:
+                            await asyncio.sleep(-left / PACE)
             except WgdiscoError as error:
                 failed(store.name, error)
             await asyncio.sleep(store.reading.seconds)

@@ -9,12 +9,12 @@ from itertools import islice
 
 from wgdisco.connect import order
 from wgdisco.device import Change, Device, Peer, is_live
-from wgdisco.discovery import Finding
 from wgdisco.endpoint import Endpoint
 from wgdisco.keys import PublicKey
 from wgdisco.node import Node
 from wgdisco.outlook import Ours
 from wgdisco.policy import Ground, tryable
+from wgdisco.search import Finding
 
 __all__ = ["Fleet"]
 

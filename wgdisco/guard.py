@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 
 from wgdisco.connect import GLANCE, Link
-from wgdisco.discovery import Finding
 from wgdisco.endpoint import Endpoint
 from wgdisco.outlook import Outlook
 from wgdisco.pulse import Pulse
+from wgdisco.search import Finding
 
 __all__ = ["LOOK", "Guard"]
 

@@ -12,12 +12,13 @@ from typing import Any
 
 from wgdisco.audience import Audience, Place, Scope, union
 from wgdisco.backend import Slot
-from wgdisco.discovery import Finding, Outcome, Search, follow, publish, require, resolve, slot_of
+from wgdisco.discovery import Outcome, follow, publish, require, resolve
 from wgdisco.errors import AccessError, UsageError, WgdiscoError
 from wgdisco.keys import PrivateKey, PublicKey
 from wgdisco.plugins import build
 from wgdisco.publication import Publisher, Sheet
 from wgdisco.record import LIFETIME, Candidate
+from wgdisco.search import Finding, Search, slot_of
 from wgdisco.state import State, folder_for
 from wgdisco.store import Store
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from wgdisco.checks import Checker, Prober
 from wgdisco.connect import PUNCH_TTLS, UNKNOWN, Link, impossible, order
-from wgdisco.discovery import Finding
 from wgdisco.endpoint import Endpoint
 from wgdisco.policy import Ground, tryable
 from wgdisco.record import Candidate, Kind, Record
+from wgdisco.search import Finding
 
 __all__ = ["Ours", "Outlook", "nat_of"]
 

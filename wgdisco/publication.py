@@ -9,10 +9,11 @@ from typing import Any
 from msgspec.structs import replace as altered
 
 from wgdisco.audience import BIGGEST, Audience, Place, sealed_size
-from wgdisco.discovery import Deposit, slot_of
+from wgdisco.discovery import Deposit
 from wgdisco.errors import UsageError
 from wgdisco.keys import PrivateKey
 from wgdisco.record import Candidate, Record, decode_body, decode_head, encode, sign
+from wgdisco.search import slot_of
 from wgdisco.state import State
 
 __all__ = ["Publisher", "Sheet"]

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 from contextlib import aclosing, suppress
 
 from wgdisco.backend import Slot
-from wgdisco.discovery import Finding, Search
 from wgdisco.errors import UsageError, WgdiscoError
 from wgdisco.keys import PublicKey
 from wgdisco.node import Node
+from wgdisco.search import Finding, Search
 from wgdisco.store import Store
 
 __all__ = ["Seeker"]

@@ -12,13 +12,13 @@ from wgdisco.connect import UNKNOWN, Link
 from wgdisco.device import Device, Interface
 from wgdisco.device.port import Port
 from wgdisco.device.routes import Routes
-from wgdisco.discovery import Finding
 from wgdisco.endpoint import Endpoint
 from wgdisco.fleet import Fleet
 from wgdisco.keys import PublicKey
 from wgdisco.node import Node
 from wgdisco.outlook import Ours
 from wgdisco.policy import Ground, Sites
+from wgdisco.search import Finding
 from wgdisco.seek import EAGER, Seeker
 from wgdisco.sources import Where
 from wgdisco.sources.interface import InterfaceSource

@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from wgdisco.checks import Checker
 from wgdisco.connect import GLANCE, Attempt, Link, initiates, silence
-from wgdisco.discovery import Finding
 from wgdisco.endpoint import Endpoint
 from wgdisco.guard import LOOK, Guard
 from wgdisco.keys import PublicKey
@@ -16,6 +15,7 @@ from wgdisco.node import Node
 from wgdisco.outlook import Ours, Outlook, nat_of
 from wgdisco.pulse import Pulse
 from wgdisco.record import Record
+from wgdisco.search import Finding
 
 __all__ = ["Tender"]
 

@@ -17,10 +17,11 @@ from tests.attacks.scene import FIRST, HOUR, SECOND, Scene, growth, liar, shelf
 from tests.unit.records import ALICE, BOB, MALLORY, M, W, candidate, here, record
 from wgdisco.audience import Audience, Scope
 from wgdisco.backend import Backend
-from wgdisco.discovery import Search, require
+from wgdisco.discovery import require
 from wgdisco.errors import NotFound, StoreError
 from wgdisco.node import Node
 from wgdisco.record import encode, sign
+from wgdisco.search import Search
 from wgdisco.testing import LIES
 
 ALLOWED = 8_000_000  # bytes by which a reader may grow

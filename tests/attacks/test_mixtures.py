@@ -13,9 +13,10 @@ from tests.attacks.virtual import virtually
 from tests.unit.records import ALICE, MALLORY, NOW, here, record
 from wgdisco.audience import Audience
 from wgdisco.backend import Backend
-from wgdisco.discovery import Search, follow, resolve, slot_of
+from wgdisco.discovery import follow, resolve
 from wgdisco.freshness import Marks
 from wgdisco.record import encode, sign
+from wgdisco.search import Search, slot_of
 from wgdisco.store import Store
 
 OPEN = Audience.key(ALICE.public)

@@ -40,12 +40,12 @@ from wgdisco.config import Config
 from wgdisco.connect import UNKNOWN, Attempt, Link
 from wgdisco.device import Peer
 from wgdisco.device.routes import Route
-from wgdisco.discovery import Search, slot_of
 from wgdisco.endpoint import Endpoint
 from wgdisco.errors import AccessError, NoDevice, NotFound, RecordRefused, UsageError
 from wgdisco.outlook import Ours
 from wgdisco.policy import Ground
 from wgdisco.record import Kind, encode, sign
+from wgdisco.search import Search, slot_of
 from wgdisco.seek import Seeker
 from wgdisco.sources import Found, Where
 from wgdisco.tend import Tender

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from tests.unit.records import ALICE, BOB, MALLORY, NET, NOW, W, candidate, here, mixed, record, sealed
 from wgdisco.audience import PADDED, Audience, Place, Scope, sealed_size, union
 from wgdisco.backend import to_text
-from wgdisco.discovery import slot_of
 from wgdisco.errors import RecordRefused, UsageError
 from wgdisco.keys import PrivateKey, verify
 from wgdisco.record import Kind, encode, sign
+from wgdisco.search import slot_of
 
 DAY = 86_400_000  # milliseconds
 PAIR = Audience.peers(ALICE, BOB.public)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from ipaddress import ip_address
 
 import pytest
 
 from wgdisco.audience import Audience
 from wgdisco.backend import Backend
-from wgdisco.discovery import Deposit, Search, follow, publish, require, resolve, slot_of
+from wgdisco.discovery import Deposit, follow, publish, require, resolve
 from wgdisco.endpoint import Endpoint
 from wgdisco.errors import NotFound, RetryLater, StoreError
 from wgdisco.freshness import Marks
 from wgdisco.keys import PrivateKey
 from wgdisco.record import Candidate, Kind, Record, encode, sign
+from wgdisco.search import Search, slot_of
 from wgdisco.store import Store
 
 NOW = 1_795_233_600_000
@@ -250,3 +252,24 @@ async def test_follow_reports_failures_and_goes_on_with_the_others() -> None:
             break
     assert seen == [("good", [b"1"]), ("good", [b"2"])]
     assert [(name, str(error)) for name, error in failures] == [("dead", "dead: gone")]
+
+
+async def test_a_store_that_speaks_without_end_is_heard_at_a_pace() -> None:
+    """What it may have to say at first comes at once; then a hundred changes a second."""
+
+    class Endless(Backend):
+        name = "endless"
+
+        async def follow(self, slots):
+            number = 0
+            while True:
+                number += 1
+                yield slots[0], [b"%d" % number]
+                await asyncio.sleep(0)
+
+    heard, start = 0, time.monotonic()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.5):
+            async for _ in follow([Store(Endless())], [slot_of(PLACE)], lambda *_: None):
+                heard += 1
+    assert 100 < heard <= 1 + 100 + 100 * (time.monotonic() - start) + 2

@@ -15,12 +15,12 @@ from wgdisco.backends.memory import Memory
 from wgdisco.device import Change
 from wgdisco.device.routes import Route
 from wgdisco.device.shared import SharedDevice
-from wgdisco.discovery import Finding
 from wgdisco.fleet import Fleet
 from wgdisco.keys import PrivateKey
 from wgdisco.node import Node
 from wgdisco.outlook import Ours
 from wgdisco.policy import Ground
+from wgdisco.search import Finding
 from wgdisco.session import WANTED, Session
 from wgdisco.state import State
 from wgdisco.store import Store

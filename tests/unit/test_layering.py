@@ -31,6 +31,7 @@ LAYERS = (
         "options",
         "plugins",
         "report",
+        "search",
         "metrics",
         "notify",
         "testing",

@@ -13,10 +13,10 @@ from tests.unit.test_connect import Sent, Tunnel, link
 from wgdisco.connect import PUNCH_TTLS
 from wgdisco.device import Peer
 from wgdisco.device.routes import Route
-from wgdisco.discovery import Finding
 from wgdisco.outlook import Ours, Outlook, nat_of
 from wgdisco.policy import Ground
 from wgdisco.record import Candidate, Kind
+from wgdisco.search import Finding
 
 OURS = candidate("203.0.113.77:51820")
 LAN, WAN, V6 = candidate("192.168.1.5:1", Kind.HOST), candidate("203.0.113.1:1"), candidate("[2001:db8::1]:1")

@@ -109,7 +109,7 @@ async def _store(store: Store) -> bool:
 async def _tried(store: Store, guest: Node, key: PublicKey) -> bool:
     """Put, get and remove."""
     from wgdisco.audience import Scope
-    from wgdisco.discovery import slot_of
+    from wgdisco.search import slot_of
 
     publication = await guest.publish([], guest.readers(Scope.KEY, []))
     if not publication.stored:

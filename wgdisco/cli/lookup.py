@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from wgdisco.cli.common import Setting, open_port, release, sources
 from wgdisco.cli.show import kind_name
-from wgdisco.discovery import Finding, Search, resolve
+from wgdisco.discovery import resolve
 from wgdisco.freshness import Marks
 from wgdisco.keys import PublicKey
 from wgdisco.report import BackendReport, CandidateReport, PeerReport, RecordReport, Report
+from wgdisco.search import Finding, Search
 
 if TYPE_CHECKING:
     from wgdisco.node import Node

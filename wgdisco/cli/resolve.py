@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from wgdisco.cli.common import Setting, add_backends, add_identity, add_secret, note, setting
 
 if TYPE_CHECKING:
-    from wgdisco.discovery import Finding, Search
     from wgdisco.keys import PublicKey
     from wgdisco.node import Node
+    from wgdisco.search import Finding, Search
 
 __all__ = ["configure", "run"]
 
