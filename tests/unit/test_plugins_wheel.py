@@ -60,7 +60,8 @@ def test_a_record_is_published_and_found_through_an_installed_backend(wgdisco, k
     shelf = ("-b", "shelf", "-o", f"path={tmp_path}/shelf", "-o", "label=env:LABEL")
     published = wgdisco("publish", "--private-key-file", key, "--to", "key", "-e", "192.0.2.7:51820", *shelf)
     assert (published[0], published[1].splitlines()[-1]) == (0, "  shelf: stored")
-    assert [each.read_text()[:13] for each in (tmp_path / "shelf").iterdir()] == ["hunter2:3600:"]
+    # one slot, or two when the key's period ends within the hour
+    assert {each.read_text()[:13] for each in (tmp_path / "shelf").iterdir()} == {"hunter2:3600:"}
     assert wgdisco("resolve", str(ALICE.public), "--short", *shelf)[:2] == (0, "192.0.2.7:51820\n")
 
 
