@@ -184,4 +184,8 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
+        ended = self._process and self._process.poll()
         self.stop()
+        assert ended is None, (
+            f"{self.program} has ended by itself with {ended}: {self.log.read_text(errors='replace')[-3000:]}"
+        )
