@@ -41,7 +41,7 @@ MANY = 500
 """Beyond so many peers the report holds totals only, and those peers that are being connected."""
 VERSION = 1
 """Of the report: changes when a field changes its meaning."""
-STATES = ("connected", "connecting", "searching", "waiting")
+STATES = ("connected", "idle", "connecting", "searching", "waiting")
 """What a peer can be: see PeerReport."""
 
 
@@ -91,7 +91,8 @@ class RecordReport(Struct, kw_only=True, omit_defaults=True):
 class PeerReport(Struct, kw_only=True, omit_defaults=True):
     """One peer: times are unix seconds, 0 for never; `rx` and `tx` bytes.
 
-    `state`: "connected", "connecting", "searching" (no record yet), "waiting" (nothing works, tried now and then).
+    `state`: "connected", "idle" (no session, as nobody has anything to say), "connecting", "searching" (no record yet),
+    "waiting" (nothing works, tried now and then).
     `received`: when rx last grew. `since`: when `state` began. `verdict`: why this pair cannot work, "" when it can.
     `last` is the latest thing done about it, a sentence. `refused` counts values in its slots that were not acceptable,
     by the reason's name (docs/record.md section 5).

@@ -103,6 +103,77 @@ def test_a_good_bye_and_a_dry_run(capsys, tmp_path, shelf) -> None:
     assert "endpoint: (none: it said that it is leaving)" in capsys.readouterr().out
 
 
+def test_a_dry_run_as_json_says_the_same(capsys, tmp_path, shelf) -> None:
+    words = ["--private-key-file", key_file(tmp_path), "--to", "key", "-e", "192.0.2.7:1", *shelf]
+    assert main(["publish", "--dry-run", "--json", *words]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "version": 1,
+        "dry_run": True,
+        "audience": "key",
+        "records": 1,
+        "candidates": ["192.0.2.7:1"],
+        "backends": [{"name": "folder"}],
+    }
+
+
+def test_given_endpoints_that_nobody_could_use_are_a_mistake(capsys, tmp_path, shelf) -> None:
+    words = ["--private-key-file", key_file(tmp_path), "--to", "key", "-e", "127.0.0.1:5", *shelf]
+    code, text = error_of(capsys, "publish", *words)
+    assert (code, text.splitlines()[-1]) == (
+        2,
+        "wgdisco: no peer could use 127.0.0.1:5, so nothing was published; say where peers reach us",
+    )
+
+
+@pytest.mark.parametrize("name", ["status", "why", "endpoints", "publish", "resolve", "inspect", "backends"])
+def test_json_is_one_object_also_when_there_is_an_error(capsys, tmp_path, name: str) -> None:
+    """The text of the error, as on stderr, and the exit code."""
+    words = {
+        "status": ["--folder", str(tmp_path)],
+        "why": ["AAAA", "--folder", str(tmp_path)],
+        "resolve": [str(BOB.public), "-b", "memory"],
+        "inspect": ["/nonexistent", "--key", str(BOB.public)],
+        "backends": ["floder"],
+    }
+    code = main([name, *words.get(name, []), "--json"])
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert (found["version"], found["code"], f"wgdisco: {found['error']}\n") == (1, code, told.err)
+
+
+@pytest.mark.parametrize("name", ["connect", "why", "endpoints", "run"])
+def test_no_command_offers_a_key_file_that_it_would_refuse(capsys, tmp_path, name: str) -> None:
+    words = [name, *(["AAAA", "--folder", str(tmp_path)] if name == "why" else ["AAAA"] * (name == "connect"))]
+    assert error_of(capsys, *words) == (4, "there is no WireGuard interface; bring one up (wg-quick up wg0)")
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    assert "--private-key-file" not in capsys.readouterr().out
+
+
+def test_help_explains_the_command_that_follows(capsys) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["help", "publish"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: wgdisco publish ")
+
+
+def test_the_options_of_a_backend_as_json(capsys) -> None:
+    assert main(["backends", "folder", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["name"], found["options"][0]["name"], found["options"][0]["required"]) == ("folder", "path", True)
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o600, False)])
+def test_genkey_warns_of_a_file_that_others_can_read(tmp_path, mode: int, warned: bool) -> None:
+    path = tmp_path / "network.key"
+    path.touch(mode)
+    path.chmod(mode)
+    with path.open("w") as file:
+        words = [sys.executable, "-m", "wgdisco", "genkey"]
+        done = subprocess.run(words, stdout=file, stderr=subprocess.PIPE, text=True, timeout=30, check=True)
+    assert ("others can read this file (mode 0644)" in done.stderr) is warned
+
+
 def test_foreign_text_in_a_slot_is_skipped(capsys, tmp_path, shelf) -> None:
     words = ["--private-key-file", key_file(tmp_path), "--to", "key", "-e", "192.0.2.7:1", *shelf]
     assert main(["publish", *words]) == 0
@@ -160,6 +231,12 @@ def test_foreign_text_in_a_slot_is_skipped(capsys, tmp_path, shelf) -> None:
             2,
             "--at 'soon': expected a unix time in seconds, as 1795233600 or 1795233600.25",
         ),
+        (
+            ["inspect", "/dev/null", "--key", str(BOB.public), "--at", "nan"],
+            2,
+            "--at 'nan': expected a unix time in seconds, as 1795233600 or 1795233600.25",
+        ),
+        (["help", "pubish"], 2, "unknown command 'pubish'; did you mean 'publish'?"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
@@ -319,9 +396,10 @@ def test_expose_hosts_may_be_an_option_or_configured(option: bool, configured: b
     [
         (["publish", "--to", "key"], "without an interface there is nothing to find out from; say where: --endpoint"),
         (["publish", "-i", "wg0"], "-i and --private-key-file are two ways to say who we are; use one of them"),
+        (["publish", "--to", "peers", "-e", "192.0.2.7:1"], "without an interface there are no peers to speak to"),
         (["connect", "AAAA"], "this needs a WireGuard interface: use -i INTERFACE instead of --private-key-file"),
     ],
-    ids=["publish", "both", "connect"],
+    ids=["publish", "both", "peers", "connect"],
 )
 def test_a_key_file_is_no_interface(capsys, tmp_path, shelf, words: list[str], text: str) -> None:
     _, found = error_of(capsys, *words, "--private-key-file", key_file(tmp_path), *shelf)

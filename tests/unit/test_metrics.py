@@ -51,6 +51,7 @@ def test_every_value_of_the_report() -> None:
         "wgdisco_backend_failing": {etcd: 0, dht: 1},
         "wgdisco_peers": {
             (("state", "connected"),): 1,
+            (("state", "idle"),): 0,
             (("state", "connecting"),): 0,
             (("state", "searching"),): 0,
             (("state", "waiting"),): 0,

@@ -279,6 +279,7 @@ def test_a_record_shows_its_age_its_end_and_its_store(found: RecordReport | None
     [
         ({}, "none"),
         ({"connected": 0, "searching": 2}, "2 searching"),
+        ({"idle": 1}, "1 idle"),
         ({"connected": 7, "peers": 9000, "records": 12}, "7 connected of 9000; 12 records known"),
         ({"connected": 0, "peers": 9000, "records": 0}, "0 connected of 9000; 0 records known"),
     ],

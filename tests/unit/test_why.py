@@ -116,6 +116,14 @@ CASES = {
             "ping an address of its allowed-ips; compare the allowed-ips of both sides and their firewalls",
         ),
     ),
+    "nobody says anything": (
+        case(a_peer(state="idle", handshake=NOW - 600, received=NOW - 500)),
+        Reason(
+            "idle",
+            "no session, since neither side sends anything; WireGuard connects when one does",
+            "ping an address of its allowed-ips; to be connected all the time, set a persistent keepalive",
+        ),
+    ),
     "our clock was set back": (
         case(issued=NOW + 6),
         Reason("clock", "our record is 6 seconds ahead of our own clock: the clock was set back", CLOCKS),

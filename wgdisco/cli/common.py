@@ -57,12 +57,15 @@ def seconds(text: str) -> float:
     return number
 
 
-def add_identity(parser: argparse.ArgumentParser) -> None:
-    """Who we are."""
+def add_identity(parser: argparse.ArgumentParser, *, key_file: bool = True) -> None:
+    """Who we are; not `key_file` for a command that works on an interface alone."""
+    parser.set_defaults(key_file=key_file)
     group = parser.add_argument_group("who we are")
     group.add_argument("-i", "--interface", metavar="NAME", help="the WireGuard interface (default: the only one)")
     group.add_argument(
-        "--private-key-file", metavar="FILE", help="a private key in a file of mode 0600, for a host without interface"
+        "--private-key-file",
+        metavar="FILE",
+        help="a private key in a file of mode 0600, for a host without interface" if key_file else argparse.SUPPRESS,
     )
     group.add_argument("--config", metavar="FILE", help="default: /etc/wgdisco/INTERFACE.toml, if it exists")
 
@@ -71,7 +74,12 @@ def add_backends(parser: argparse.ArgumentParser) -> None:
     """Which stores."""
     group = parser.add_argument_group("stores")
     group.add_argument(
-        "-b", "--backend", action="append", default=[], metavar="NAME", help="may be given several times (default: dht)"
+        "-b",
+        "--backend",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="may be given several times (default: dht, and lan where its library is installed)",
     )
     group.add_argument(
         "-o",
@@ -81,7 +89,12 @@ def add_backends(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="an option of the backend; NAME.KEY=VALUE when there are several",
     )
-    group.add_argument("--deadline", type=seconds, metavar="SECONDS", help="for each store (default: 5)")
+    group.add_argument(
+        "--deadline",
+        type=seconds,
+        metavar="SECONDS",
+        help="for each call (default: the store's own, mostly 5)",
+    )
 
 
 def add_audience(parser: argparse.ArgumentParser) -> None:
@@ -201,20 +214,20 @@ def setting(options: argparse.Namespace, *, needed: bool = True) -> Setting:
             raise UsageError("-i and --private-key-file are two ways to say who we are; use one of them")
         config = load(Path(options.config)) if options.config else for_interface(None)
         return Setting(options, config, None, None, read_private_key(Path(options.private_key_file)))
-    device, interface = _device(options.interface, needed=needed)
+    device, interface = _device(options, needed=needed)
     config = load(Path(options.config)) if options.config else for_interface(interface.name if interface else None)
     return Setting(options, config, device, interface, interface.private if interface else None)
 
 
-def _device(name: str | None, *, needed: bool) -> tuple[Device, Interface] | tuple[None, None]:
+def _device(options: argparse.Namespace, *, needed: bool) -> tuple[Device, Interface] | tuple[None, None]:
     from wgdisco.device import open_device
     from wgdisco.errors import AccessError, UsageError
 
     try:
-        device = open_device(name or only_interface())
+        device = open_device(options.interface or only_interface(key_file=options.key_file))
         interface = device.read()
     except (AccessError, UsageError):
-        if needed or name:
+        if needed or options.interface:
             raise
         return None, None
     for refused in interface.refused:
@@ -222,8 +235,11 @@ def _device(name: str | None, *, needed: bool) -> tuple[Device, Interface] | tup
     return device, interface
 
 
-def only_interface() -> str:
-    """The name of the only WireGuard interface; raises NoDevice or UsageError, which lists them."""
+def only_interface(*, key_file: bool) -> str:
+    """The name of the only WireGuard interface; raises NoDevice or UsageError, which lists them.
+
+    `key_file`: whether a key in a file would do as well.
+    """
     from wgdisco.device import list_devices
     from wgdisco.errors import NoDevice, UsageError
 
@@ -232,9 +248,8 @@ def only_interface() -> str:
         choice = " or ".join(f"-i {each}" for each in names)
         raise UsageError(f"there are {len(names)} WireGuard interfaces, choose one: {choice}")
     if not names:
-        raise NoDevice(
-            "there is no WireGuard interface; bring one up (wg-quick up wg0), or use --private-key-file FILE"
-        )
+        otherwise = ", or use --private-key-file FILE" if key_file else ""
+        raise NoDevice(f"there is no WireGuard interface; bring one up (wg-quick up wg0){otherwise}")
     return names[0]
 
 
@@ -243,9 +258,10 @@ def scope_of(here: Setting) -> Scope:
     from wgdisco.audience import Scope
     from wgdisco.errors import UsageError
 
-    if here.options.to is None and here.config.to is None and here.interface is None:
+    scope = Scope[(here.options.to or here.config.to or "peers").upper()]
+    if scope is Scope.PEERS and here.interface is None:
         raise UsageError("without an interface there are no peers to speak to; choose --to network or --to key")
-    return Scope[(here.options.to or here.config.to or "peers").upper()]
+    return scope
 
 
 def audiences(here: Setting, node: Node) -> list[Audience]:

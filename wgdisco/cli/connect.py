@@ -38,7 +38,7 @@ HOPELESS = 15.0  # seconds for a pair that by all that is known cannot work
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options."""
     parser.add_argument("peer", metavar="PEER", help="the public key of a peer of the interface, or its beginning")
-    add_identity(parser)
+    add_identity(parser, key_file=False)
     add_backends(parser)
     add_audience(parser)
     add_whereabouts(parser)

@@ -19,7 +19,7 @@ THOROUGH = 6.0  # seconds; the filtering tests wait for answers that must not co
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options."""
-    add_identity(parser)
+    add_identity(parser, key_file=False)
     add_whereabouts(parser)
     parser.add_argument("--json", action="store_true", help="the findings as one object")
 

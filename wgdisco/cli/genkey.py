@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 import sys
 from base64 import b64encode
+from contextlib import suppress
 
 __all__ = ["configure", "run"]
 
@@ -19,5 +21,15 @@ def run(_: argparse.Namespace) -> int:
     """Print the secret."""
     if sys.stdout.isatty():
         print("# keep this in a file of mode 0600: umask 077; wgdisco genkey > network.key", file=sys.stderr)
+    elif mode := _open_to_others():
+        print(f"wgdisco: others can read this file (mode {mode:04o}); chmod 600 it", file=sys.stderr)
     print(b64encode(os.urandom(32)).decode())
+    return 0
+
+
+def _open_to_others() -> int:
+    """The mode of the file we write into when others can read it, else 0."""
+    with suppress(OSError, ValueError):  # no file at all
+        mode = os.fstat(sys.stdout.fileno()).st_mode
+        return stat.S_IMODE(mode) if stat.S_ISREG(mode) and mode & 0o077 else 0
     return 0

@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
             show.print_record(record, audience.scope, now)
         return 0
     if options.json:
-        print(show.as_json({"error": refused.reason}))
+        print(show.as_json({"version": 1, "error": refused.reason}))
     else:
         hint = "\n  a record for one peer needs --private-key-file, one of a network --secret-file"
         print(f"refused: {refused}{hint if refused.reason == 'unsealed' else ''}", file=sys.stderr)
@@ -78,7 +78,7 @@ def _milliseconds(text: str) -> int:
         moment = Decimal(text)
     except InvalidOperation:
         moment = Decimal(-1)
-    if not 0 <= moment < 10**11:
+    if not (moment.is_finite() and 0 <= moment < 10**11):
         raise UsageError(f"--at {text!r}: expected a unix time in seconds, as 1795233600 or 1795233600.25")
     return int(moment * 1000)
 

@@ -13,7 +13,10 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from types import ModuleType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from wgdisco.errors import WgdiscoError
 
 __all__ = ["entry", "main"]
 
@@ -35,7 +38,7 @@ COMMANDS = {
 DEFAULT = "status"
 """What `wgdisco` alone does, as `wg` alone shows."""
 EPILOG = """exit codes: 0 done, 1 no valid record or no handshake, 2 usage or configuration,
-3 no backend answered or stored, 4 interface or key not accessible, 70 bug
+3 no backend answered or stored, 4 interface or key not accessible, 70 bug, 130 interrupted
 `wgdisco COMMAND --help` shows the options of a command"""
 
 
@@ -54,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = words[0] if words else ""
     if name in COMMANDS:
         return _run(name, words[1:])
+    if name == "help" and words[1:]:
+        return main([*words[1:], "--help"])
     overview = ("-h", "--help", "help", "-V", "--version")
     if name not in overview and name[:1] in ("", "-"):
         return _run(DEFAULT, words)
@@ -105,6 +110,8 @@ def _guarded(command: ModuleType, options: argparse.Namespace) -> int:
             sys.stdout.flush()
     except WgdiscoError as error:
         print(f"wgdisco: {error}", file=sys.stderr)
+        if getattr(options, "json", False):
+            _print_error(error)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -117,6 +124,15 @@ def _guarded(command: ModuleType, options: argparse.Namespace) -> int:
         _report_bug(error)
         return 70
     return code
+
+
+def _print_error(error: WgdiscoError) -> None:
+    """The error as the one object that `--json` promises; whoever read our output may have gone."""
+    from wgdisco.cli.show import print_json
+
+    with suppress(OSError):
+        print_json({"version": 1, "error": str(error), "code": error.exit_code})
+        sys.stdout.flush()
 
 
 def _report_bug(error: Exception) -> None:

@@ -56,9 +56,10 @@ async def _publish(here: Setting) -> int:
         for problem in where.problems:
             note(problem)
         found = publishable(where.found, readers[0].scope.name.lower(), expose_hosts=here.expose_hosts)
-        _require(found, leaving=here.options.leave)
+        _require(found, here)
         if here.options.dry_run:
-            _print_plan(found, readers, [store.name for store in node.stores])
+            show_plan = _print_plain_plan if here.options.json else _print_plan
+            show_plan(found, readers, [store.name for store in node.stores])
             return 0
         publication = await node.publish(found, readers, hints_of(where))
         await tidy(node)
@@ -102,11 +103,14 @@ def _failed(publication: Publication) -> int:
     return 2 if all(isinstance(error, UsageError) for error in errors) else 3
 
 
-def _require(found: object, *, leaving: bool) -> None:
-    from wgdisco.errors import NotFound
+def _require(found: object, here: Setting) -> None:
+    from wgdisco.errors import NotFound, UsageError
 
-    if not found and not leaving:
-        raise NotFound("found no endpoint to publish; give one with --endpoint ADDRESS:PORT, or see: wgdisco endpoints")
+    if found or here.options.leave:
+        return
+    if given := here.given():
+        raise UsageError(f"no peer could use {', '.join(given)}, so nothing was published; say where peers reach us")
+    raise NotFound("found no endpoint to publish; give one with --endpoint ADDRESS:PORT, or see: wgdisco endpoints")
 
 
 def _print_plan(found: Any, readers: Any, stores: list[str]) -> None:
@@ -116,6 +120,21 @@ def _print_plan(found: Any, readers: Any, stores: list[str]) -> None:
     print(f"readable by: {show.readers(readers)}")
     for candidate in found:
         print(f"  endpoint: {candidate}")
+
+
+def _print_plain_plan(found: Any, readers: Any, stores: list[str]) -> None:
+    from wgdisco.cli import show
+
+    show.print_json(
+        {
+            "version": 1,
+            "dry_run": True,
+            "audience": readers[0].scope.name.lower(),
+            "records": len(readers),
+            "candidates": [str(candidate.endpoint) for candidate in found],
+            "backends": [{"name": name} for name in stores],
+        }
+    )
 
 
 def _print(publication: Publication) -> None:

@@ -81,6 +81,17 @@ def _silent(case: Case) -> Reason | None:
     )
 
 
+def _idle(case: Case) -> Reason | None:
+    """No session, because nobody has anything to say."""
+    if case.peer.state != "idle":
+        return None
+    return Reason(
+        "idle",
+        "no session, since neither side sends anything; WireGuard connects when one does",
+        "ping an address of its allowed-ips; to be connected all the time, set a persistent keepalive",
+    )
+
+
 def _clock(case: Case) -> Reason | None:
     """Clocks that differ: records from the future are refused beyond 300 s, and age wrongly below."""
     theirs = 0.0 if case.peer.record is None else case.peer.record.issued - case.now
@@ -260,6 +271,7 @@ RULES: tuple[Rule, ...] = (
     _agent,
     _connected,
     _silent,
+    _idle,
     _clock,
     _stores,
     _early,

@@ -32,7 +32,7 @@ ONCE = 20.0  # seconds for `--once`
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options."""
-    add_identity(parser)
+    add_identity(parser, key_file=False)
     add_backends(parser)
     add_audience(parser)
     add_whereabouts(parser)
@@ -76,7 +76,7 @@ def _name(options: argparse.Namespace) -> str:
 
     if options.private_key_file:
         raise UsageError("the agent works on a WireGuard interface: use -i INTERFACE instead of --private-key-file")
-    return str(options.interface or only_interface())
+    return str(options.interface or only_interface(key_file=False))
 
 
 def _means(options: argparse.Namespace, name: str) -> Means:

@@ -23,7 +23,7 @@ __all__ = ["configure", "lines", "plain", "run"]
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options."""
     parser.add_argument("peer", metavar="PEER", help="the public key of a peer of the interface, or its beginning")
-    add_identity(parser)
+    add_identity(parser, key_file=False)
     add_backends(parser)
     add_secret(parser)
     add_whereabouts(parser)
