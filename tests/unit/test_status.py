@@ -383,7 +383,7 @@ def test_the_examples_with_jq(capsys, folder, example: tuple[str, str], answer: 
 
 
 def test_the_page_names_how_many_peers_are_many() -> None:
-    assert f"beyond {report.MANY} those alone" in PAGE
+    assert f"beyond {report.MANY} none" in PAGE
     assert f"more than {report.MANY} peers" in PAGE
 
 
