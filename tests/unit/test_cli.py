@@ -423,6 +423,15 @@ def test_check_tries_the_stores_without_an_interface(capsys, shelf) -> None:
     assert lines[1].startswith("ok   folder: put ")
 
 
+def test_a_store_that_fails_is_named_once(capsys, tmp_path) -> None:
+    key = ["--private-key-file", key_file(tmp_path), "-b", "folder", "-o", f"path={tmp_path}/gone"]
+    reason = f"the directory '{tmp_path}/gone' is not there; mount it, or create it: mkdir -p {tmp_path}/gone\n"
+    assert main(["check", *key]) == 3
+    assert capsys.readouterr().out.endswith(f"\nFAIL folder: {reason}")
+    assert main(["publish", "--to", "key", "-e", "192.0.2.7:1", *key]) == 3
+    assert capsys.readouterr().out.endswith(f" stored; {reason}")
+
+
 def test_a_mistake_in_an_option_is_no_outage(capsys, tmp_path) -> None:
     words = ["resolve", str(BOB.public), "-b", "http", "-o", "url=http://127.0.0.1:1/without-a-slot"]
     assert main(words) == 2

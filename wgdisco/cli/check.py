@@ -101,9 +101,14 @@ async def _store(store: Store) -> bool:
         try:
             return await _tried(store, guest, visitor.public)
         except WgdiscoError as error:
-            return _line(False, store.name, str(error))
+            return _failed(store, error)
         finally:
             guest.state.close()
+
+
+def _failed(store: Store, error: object) -> bool:
+    """What went wrong, which begins with the store's name as the line does."""
+    return _line(False, store.name, str(error).removeprefix(f"{store.name}: "))
 
 
 async def _tried(store: Store, guest: Node, key: PublicKey) -> bool:
@@ -113,7 +118,7 @@ async def _tried(store: Store, guest: Node, key: PublicKey) -> bool:
 
     publication = await guest.publish([], guest.readers(Scope.KEY, []))
     if not publication.stored:
-        return _line(False, store.name, str(publication.outcomes[0].error))
+        return _failed(store, publication.outcomes[0].error)
     search = await guest.resolve(key, settle=None)
     for place in guest.places(key):
         await store.remove(slot_of(place))

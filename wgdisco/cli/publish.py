@@ -78,7 +78,8 @@ def _lasts(publication: Publication, lasting: set[str]) -> bool:
     """Whether a store keeps all of it when we have ended; says so when the others alone took it."""
     if publication.stored and not lasting & set(publication.stored):
         names = ", ".join(publication.stored)
-        note(f"{names}: answers only while wgdisco runs, so nobody finds this now; use `wgdisco run`, or add -b dht")
+        other = "" if lasting else ", or add -b dht"
+        note(f"{names}: answers only while wgdisco runs, so nobody finds this now; use `wgdisco run`{other}")
     return bool(lasting & set(publication.stored))
 
 
@@ -147,7 +148,8 @@ def _print(publication: Publication) -> None:
         print("  endpoint: (none: good-bye)")
     print(f"  lifetime: {show.span(publication.lifetime)}")
     for outcome in publication.outcomes:
-        done = "stored" if outcome.complete else f"{outcome.stored} of {outcome.asked} stored; {outcome.error}"
+        error = str(outcome.error).removeprefix(f"{outcome.backend}: ")
+        done = "stored" if outcome.complete else f"{outcome.stored} of {outcome.asked} stored; {error}"
         less = publication.dropped.get(outcome.backend)
         print(f"  {outcome.backend}: {done}" + (f", {less} candidates did not fit" if less else ""))
 
