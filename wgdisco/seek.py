@@ -172,6 +172,7 @@ class Seeker:
             return
         before = sum(search.answers[backend].refused.values()) if backend in search.answers else 0
         fresher = search.judge(backend, slot, values)
+        search.answers[backend].done = True
         self.refused[backend] += sum(search.answers[backend].refused.values()) - before
         if fresher and search.best is not None:
             self.records += 1

@@ -59,6 +59,13 @@ async def test_it_is_complete_when_every_store_has_answered_for_every_peer(tmp_p
         await seeker.complete.wait()
 
 
+async def test_a_store_that_has_nothing_is_told_from_one_that_has_not_answered(tmp_path):
+    async with seeking(tmp_path, Memory()) as seeker:
+        await seeker.looked.wait()
+        await seeker.complete.wait()
+        assert {str(search.answers["memory"]) for search in seeker.searches.values()} == {"memory: nothing there"}
+
+
 async def test_a_store_that_fails_on_the_way_is_not_waited_for(tmp_path):
     halting = Halting(fails=True)
     async with seeking(tmp_path, halting, Memory()) as seeker:

@@ -48,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
 async def _check(here: Setting) -> int:
     worst = 0 if _line(here.private is not None, "key", "a private key is there" if here.private else NO_KEY) else 4
     if here.interface is not None:
-        about = f"{here.interface.name}, port {here.interface.listen_port}, {len(here.peers)} peers"
+        peers = "1 peer" if len(here.peers) == 1 else f"{len(here.peers)} peers"
+        about = f"{here.interface.name}, port {here.interface.listen_port}, {peers}"
         _line(bool(here.interface.listen_port), "interface", about)
         worst = worst or await _whereabouts(here)
     async with here.node() as node:

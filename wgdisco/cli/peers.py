@@ -22,7 +22,7 @@ def meant(text: str, peers: Iterable[Key]) -> list[Key]:
 
 def chosen(text: str, peers: Collection[PublicKey], name: str) -> PublicKey:
     """The peer that is meant; raises UsageError when it is not one of the interface `name`."""
-    from wgdisco.errors import UsageError
+    from wgdisco.errors import InvalidKey, UsageError
     from wgdisco.keys import PublicKey
 
     found = meant(text, peers)
@@ -30,7 +30,13 @@ def chosen(text: str, peers: Collection[PublicKey], name: str) -> PublicKey:
         return found[0]
     if len(found) > 1:
         raise UsageError(f"{text!r} is the beginning of {len(found)} peers of {name}; type more of it")
-    key = PublicKey.parse(text)
+    try:
+        key = PublicKey.parse(text)
+    except InvalidKey as error:
+        raise InvalidKey(
+            f"{text!r} names no peer of {name}; expected a key that `wg show {name} peers` lists, or at least "
+            f"{SHORTEST} characters of its beginning"
+        ) from error
     raise UsageError(
         f"{name} has no peer {key}; wgdisco never creates one. First: wg set {name} peer {key} allowed-ips ADDRESS/32"
     )
