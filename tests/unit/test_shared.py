@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
 from tests.unit.records import ALICE
@@ -78,13 +80,11 @@ def test_a_change_ends_the_reading_even_if_it_fails(slow, restart, error) -> Non
     shared = SharedDevice(slow)
     first = shared.read()
     slow.error = error
-    try:
+    with pytest.raises(NoDevice) if error else nullcontext():
         if restart:
             shared.restart_peer(ALICE.public, HERE, 25)
         else:
             shared.update([Change(ALICE.public, HERE)])
-    except NoDevice as raised:
-        assert raised is error
     slow.error = None
     assert shared.read() is not first
 
