@@ -50,13 +50,16 @@ class Guard:
     async def run(self) -> None:
         """Return when the session has ended."""
         judged: Finding | None = None
-        while self._look():
-            if self.outlook.latest is not judged:
-                judged = self.outlook.latest
-                self._candidates()
-            if self._suspect():
-                await self._examine()
-            await self.outlook.wait(LOOK)
+        try:
+            while self._look():
+                if self.outlook.latest is not judged:
+                    judged = self.outlook.latest
+                    self._candidates()
+                if self._suspect():
+                    await self._examine()
+                await self.outlook.wait(LOOK)
+        finally:
+            self.missing(False)  # whoever misses it from now on says so anew, and it is asked for as at first
 
     def _look(self) -> bool:
         """One look at the interface: whether the session lives."""
@@ -131,6 +134,7 @@ class Guard:
                 came = received is not None and self.link.read().rx > received
                 if stale or came or not self._look() or waited > SEARCH:
                     return None
+            self.missing(False)
             if prober.path.endpoint != present:
                 await asyncio.sleep(HYSTERESIS)
             return present if present in prober.passed else prober.path.endpoint
