@@ -240,7 +240,7 @@ class Agent:
     async def _look(self, session: Session, device: Device) -> str:
         def woke() -> None:
             self._say("this host slept, or its clock was held; looking at everything anew")
-            session.woke()
+            session.moved()
 
         self._lookout = Lookout(device, session.addresses, session.moved, session.announcer.hurry, woke)
         return await self._lookout.run()

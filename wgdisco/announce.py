@@ -23,7 +23,7 @@ SOON = 1.0  # seconds at least between two looks, however often something change
 FIRST_LOOK = 0.5  # seconds that the first publish waits for a look at the other side
 REPAIR = 300.0  # seconds between two looks at what the stores still have of ours
 OUTAGE = 60.0  # the same where a store was down meanwhile, which may have lost its memory
-RETRY = 5.0  # seconds after a publish that no store took
+RETRY = 5.0  # seconds at most after a publish that no store took; the first time 1 s, then 2 s
 
 
 def hints_of(where: Where) -> dict[str, Any]:
@@ -83,9 +83,9 @@ class Announcer:
         self.said: tuple[list[Candidate], dict[str, Any]] = ([], {})
         self.publication: Publication | None = None
         self.told = asyncio.Event()
-        self.publishes = self.failures = 0
+        self.publishes = self.failures = self._vain = 0
         self.changed: Callable[[], None] = lambda: None
-        self._hurry = asyncio.Event()
+        self._hurry, self._elsewhere = asyncio.Event(), asyncio.Event()
         self._problems: set[str] = set()
         self._task: asyncio.Task[Publication] | None = None
         self._stored = asyncio.Event()
@@ -109,7 +109,7 @@ class Announcer:
             await self.once(thorough=True)
             while True:
                 start, stored = clock(), self.publication is not None and bool(self.publication.stored)
-                await self._wait(self._pause() if stored else RETRY)
+                await self._wait(self._pause() if stored else min(2.0 ** (self._vain - 1), RETRY))
                 await self.once()
                 await asyncio.sleep(max(0.0, start + SOON - clock()))
         finally:
@@ -118,6 +118,11 @@ class Announcer:
     def hurry(self) -> None:
         """Look again now: something about our addresses has changed, or may have."""
         self._hurry.set()
+
+    def moved(self) -> None:
+        """Our addresses are others: look again now, even while stores are being waited for."""
+        self._elsewhere.set()
+        self.hurry()
 
     def _pause(self) -> float:
         if self.where.nat.translated is not False:
@@ -131,7 +136,13 @@ class Announcer:
         self._hurry.clear()
 
     async def once(self, *, thorough: bool = False) -> Publication:
-        """Gather, and publish if there is something new to say or the record is due."""
+        """Gather, and publish if there is something new to say or the record is due; anew when we move meanwhile."""
+        while (publication := await self._once(thorough)) is None:
+            thorough = False
+        return publication
+
+    async def _once(self, thorough: bool) -> Publication | None:
+        self._elsewhere.clear()
         where = await self.gather(thorough)
         where.nat = remembered(where.nat, self.where.nat)
         self.where = where
@@ -151,19 +162,27 @@ class Announcer:
             self.changed()
         return await self._publish(said)
 
-    async def _publish(self, said: tuple[list[Candidate], dict[str, Any]]) -> Publication:
-        """Return when a store has it, or all have failed; those that are slow go on until the next publish."""
+    async def _publish(self, said: tuple[list[Candidate], dict[str, Any]]) -> Publication | None:
+        """Return when a store has it, or all have failed; those that are slow go on until the next publish.
+
+        None when we moved before any store had it.
+        """
         await self._abandon()
         self.publishes += 1
         self._task = asyncio.ensure_future(self.node.publish(said[0], self.audiences, said[1], self._done))
-        stored = asyncio.ensure_future(self._stored.wait())
+        events = [asyncio.ensure_future(event.wait()) for event in (self._stored, self._elsewhere)]
         try:
-            await asyncio.wait({self._task, stored}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({self._task, *events}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            stored.cancel()
+            for event in events:
+                event.cancel()
         if self._task.done():
             self.publication = self._task.result()
+            self._vain = 0 if self.publication.stored else self._vain + 1
             self.failures += not self.publication.stored
+        elif not self._stored.is_set():
+            await self._abandon()
+            return None
         self.told.set()
         assert self.publication is not None  # either it has ended, or `_done` was called
         return self.publication

@@ -170,6 +170,12 @@ class Backend:
     async def close(self) -> None:
         """Let go of everything `open` took. Called once, also after `open` failed."""
 
+    async def moved(self) -> None:
+        """The host has moved to other addresses: let go of connections from the old ones, which nobody will answer.
+
+        The default does nothing. Where `open` is cheap, `await self.close()` and `await self.open()` will do.
+        """
+
     async def put(self, slot: Slot, blob: bytes, lifetime: int) -> None:
         """Store `blob` under the slot for `lifetime` seconds, replacing what we put there before."""
         raise NotImplementedError(f"backend {self.name!r} cannot store")

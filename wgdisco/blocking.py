@@ -85,6 +85,11 @@ class BlockingBackend(Backend):
         if crew is not None:
             await crew.dismiss()
 
+    async def moved(self) -> None:
+        """Begin anew in another thread: what the present one waits for will not come."""
+        await self.close()
+        await self.open()
+
     async def put(self, slot: Slot, blob: bytes, lifetime: int) -> None:
         """Call `store` in the thread, before the reads that wait."""
         await self.aside(lambda backend: backend.store(slot, blob, lifetime), urgent=True)

@@ -33,8 +33,8 @@ SILENCE = 1.5  # seconds the passive side waits before it initiates too
 DEEP_SILENCE = 6.0  # seconds, where the other side's NAT makes that all but hopeless
 CHECKED = 1.0  # seconds for the checks, before WireGuard tries by itself
 HOLD = 1.0  # seconds for which whoever came later sends nothing that could arrive
-MANY = 20  # tries after which the pauses grow
-LONGEST_PATIENCE = 900.0  # seconds between two tries in the end
+MANY = 20  # tries after which there is a rest between two rounds, which grows
+LONGEST_REST = 900.0  # seconds between two rounds in the end
 GIVEN = 7.0  # seconds for an endpoint that the user set meanwhile: WireGuard itself tries every 5.3 s at the latest
 PATIENCE = 1.0  # seconds for one candidate before the next is tried
 QUICK = 0.1  # seconds beside four round trips, for a handshake on a path that was just checked
@@ -96,7 +96,8 @@ def order(candidates: Sequence[Candidate], ours: Sequence[Candidate], last: Endp
 class Link:
     """One peer of one interface: the few things connecting does to it, each announced through `echo`.
 
-    What has to be sent to find it stays within the `budget`, which all links of an interface share.
+    What has to be sent to find it stays within the `budget`, which all links of an interface share. `given` is the
+    endpoint that was there before us, or that the user has set since.
     """
 
     device: Device
@@ -109,7 +110,7 @@ class Link:
     def __post_init__(self) -> None:
         self._armed: int | None = None
         self.before = self.read()
-        self.users = self.before.keepalive
+        self.users, self.given = self.before.keepalive, self.before.endpoint
         self._seen, self._placed, self._given_until = self.before.endpoint, False, 0.0
         self._received = self.before.rx
         self.begin()
@@ -237,7 +238,7 @@ class Link:
             self.users, self._armed = peer.keepalive, None
         if peer.endpoint != self._seen:
             if peer.rx <= self._received:
-                self._given_until = time.monotonic() + GIVEN
+                self.given, self._given_until = peer.endpoint, time.monotonic() + GIVEN
             self._seen, self._placed = peer.endpoint, False
         return peer
 
@@ -299,20 +300,28 @@ class Attempt:
         return False
 
     async def _rounds(self) -> None:
-        """One candidate after the other; the pause is uneven, so that two sides that both try do not stay in step."""
-        patience = PATIENCE
+        """One candidate after the other, round after round.
+
+        When that went on for long there is a rest between the rounds, where WireGuard would be without us: at the
+        endpoint that the user gave. The pauses are uneven, so that two sides that both try do not stay in step.
+        """
+        rest = 0.0
         while True:
             for endpoint in self._order():
                 self.fired += 1
                 self.link.fire(endpoint)
-                if await self.link.handshake(patience * random.uniform(0.9, 1.4)):  # noqa: S311 - no secret
+                if await self.link.handshake(PATIENCE * random.uniform(0.9, 1.4)):  # noqa: S311 - no secret
                     return
             if not self._order():  # nothing was sent, so there is no hurry to see what came of it
                 await asyncio.sleep(PATIENCE)
                 if self.link.connected():
                     return
             if self.fired > MANY:
-                patience = min(patience * 1.5, LONGEST_PATIENCE)
+                rest = min(max(rest, PATIENCE) * 1.5, LONGEST_REST)
+                if self.link.given is not None and self._order()[-1] != self.link.given:
+                    self.link.fire(self.link.given)
+                if await self.link.handshake(rest * random.uniform(0.9, 1.4)):  # noqa: S311 - no secret
+                    return
 
     def _order(self) -> list[Endpoint]:
         """A path that answered a check alone; else every candidate."""

@@ -11,8 +11,8 @@ from wgdisco.errors import WgdiscoError
 
 __all__ = ["Health", "Rest"]
 
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0  # seconds of back-off after failures
-DOUBLINGS = 9  # after which the longest pause is reached
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds of back-off after failures
+DOUBLINGS = 6  # after which the longest pause is reached
 
 
 class Health(NamedTuple):
@@ -31,7 +31,7 @@ class Health(NamedTuple):
 class Rest:
     """The back-off of one store in reading or in writing: what takes no more may still be read.
 
-    It doubles with each failure from 1 s to 300 s. Whatever fails while the store should have been resting is the same
+    It doubles with each failure from 1 s to 60 s. Whatever fails while the store should have been resting is the same
     trouble and doubles nothing: a hundred puts at once are one failure.
     """
 
@@ -40,7 +40,7 @@ class Rest:
         self.clock = clock
         self.failures, self.resume, self.failed_at = 0, 0.0, 0.0
         self.error: WgdiscoError | None = None
-        self._wanted_until = 0.0
+        self._wanted_until = self._woken = 0.0
 
     @property
     def seconds(self) -> float:
@@ -60,6 +60,8 @@ class Rest:
 
     def failed(self, error: WgdiscoError, began: float, wanted: float = 0.0) -> None:
         """A call that `began` then (by the clock) failed; `wanted` are the seconds that the store itself asks for."""
+        if began < self._woken:  # on the connection of before, which says nothing about the store
+            return
         if began >= self.resume:
             self.failures += 1
         pause = min(FIRST_PAUSE * 2 ** min(self.failures - 1, DOUBLINGS), LONGEST_PAUSE)
@@ -75,4 +77,4 @@ class Rest:
     def wake(self) -> None:
         """End the rest, but for what the store itself asks for."""
         self.failures = min(self.failures, 1)
-        self.resume = self._wanted_until
+        self.resume, self._woken = self._wanted_until, self.clock()

@@ -106,14 +106,19 @@ class Outlook:
         return self.latest is not None and any(each.endpoint == endpoint for each in self.latest.record.candidates)
 
     def judge(self, record: Record) -> list[Endpoint]:
-        """What may be tried, in the order of trying; `skipped`, `results` and `verdict` are about this record then."""
+        """What may be tried, in the order of trying; `skipped`, `results` and `verdict` are about this record then.
+
+        It ends with the endpoint that the user gave, whatever it is: without us WireGuard would try nothing else.
+        """
         verdicts = tryable(record.candidates, self.ours.ground())
         self.skipped = [(each, reason) for each, reason in verdicts if reason is not None]
         named = {each.endpoint for each in record.candidates}
         self.results = {endpoint: result for endpoint, result in self.results.items() if endpoint in named}
         self.review()
         able = [each for each, reason in verdicts if reason is None]
-        return [each.endpoint for each in order(able, self.ours.candidates(), self.worked)]
+        ordered = [each.endpoint for each in order(able, self.ours.candidates(), self.worked)]
+        given = self.link.given
+        return ordered if given is None or given in ordered else [*ordered, given]
 
     def review(self) -> None:
         """Whether this pair can work at all: our own NAT may be known better by now."""

@@ -70,7 +70,7 @@ class Session:
             checks=port is not None,
         )
         self.seeker = Seeker(node, self.peers, self._found, lambda text: say(text, None), eager)
-        self.announcer.looked, self.announcer.changed = self.seeker.looked, self._doubt
+        self.announcer.looked, self.announcer.changed = self.seeker.looked, self._elsewhere
         self._routes = Routes()
         self._allowed = Sites(network for each in interface.peers.values() for network in each.allowed_ips)
         assert node.private is not None  # the interface's own
@@ -84,17 +84,23 @@ class Session:
             self.tenders = {peer: self._tender(peer, ours, checker, echo) for peer in self.peers}
 
     def moved(self) -> None:
-        """Our own addresses changed: publish them, and check every path; it may have been us that stores failed."""
+        """Our own addresses changed, or the host slept: publish, read and check everything anew.
+
+        No connection to a store has survived that, and it may have been us that stores failed.
+        """
         for store in self.node.stores:
-            store.wake()
+            store.moved()
         self._witnesses.forget()
-        self.announcer.hurry()
+        self.announcer.moved()
+        self.seeker.again()
         self._doubt()
 
-    def woke(self) -> None:
-        """The host slept: nothing is known any longer, and perhaps no connection to a store has survived."""
-        self.moved()
+    def _elsewhere(self) -> None:
+        """What the internet sees of us has changed, perhaps after an outage: whatever failed before may work now."""
+        for store in self.node.stores:
+            store.wake()
         self.seeker.again()
+        self._doubt()
 
     def _doubt(self) -> None:
         if self.fleet is not None:

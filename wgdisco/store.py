@@ -60,6 +60,13 @@ class Store:
         self.reading.wake()
         self.writing.wake()
 
+    def moved(self) -> None:
+        """The host has moved to other addresses: try again at once, and on new connections."""
+        self.wake()
+        if self._opening is not None and self._opening.done() and not self._broken(self._opening):
+            self._opening = asyncio.ensure_future(self._move())
+            self._opening.add_done_callback(_retrieve)
+
     async def put(self, slot: Slot, blob: bytes, lifetime: int) -> None:
         """Store a blob; raises StoreError."""
         await self._call(lambda: self.backend.put(slot, blob, lifetime))
@@ -106,6 +113,15 @@ class Store:
         if again:
             await ordinary(self.backend.close)
         await ordinary(self.backend.open)
+
+    async def _move(self) -> None:
+        """What takes longer than the grace is left behind, and the next call opens anew."""
+        moving = asyncio.ensure_future(ordinary(self.backend.moved))
+        await asyncio.wait({moving}, timeout=1.0)
+        self._leave(moving)
+        if not moving.done():
+            raise TimeoutError("no new connection within 1 s")
+        moving.result()
 
     @staticmethod
     def _broken(task: asyncio.Task[None]) -> bool:

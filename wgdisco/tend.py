@@ -101,7 +101,8 @@ class Tender:
         """Whether there is no session only because nobody has had anything to say, as the user set it up."""
         peer = self.link.read()
         quiet = not peer.keepalive and not self.pulse.unanswered(time.time()) and not self.outlook.moved
-        known = self.outlook.latest is None or self.outlook.names(peer.endpoint)
+        connected_so = self.guard.examined is self.outlook.latest and peer.endpoint == self.outlook.worked
+        known = self.outlook.latest is None or self.outlook.names(peer.endpoint) or connected_so
         return peer.handshake > 0 and peer.endpoint is not None and quiet and known
 
     def _settle(self) -> None:

@@ -590,7 +590,7 @@ def test_promise_8_no_plugin_ends_a_command_or_hides_a_store(tmp_path, store, ca
     for calls in (CALLS, CALLS[1:4]):
         plugin = troubled(trouble, calls)
         monkeypatch.setattr(wgdisco.plugins, "find", lambda name, p=plugin: p if name == "troubled" else find(name))
-        options = ["-b", "troubled", "-b", "folder", "-o", f"folder.path={store}", "--deadline", "0.1"]
+        options = ["-b", "troubled", "-b", "folder", "-o", f"folder.path={store}", "--deadline", "1"]
         identity = ["--private-key-file", key_file(tmp_path)]
         assert main(["publish", *identity, "--to", "key", "-e", PUBLISHED[0], *options]) == 0
         assert "  folder: stored\n" in capsys.readouterr().out
@@ -611,7 +611,7 @@ entry()
 
 def test_promise_8_a_plugin_that_clings_to_its_calls_holds_no_command_up(tmp_path, store) -> None:
     """Every cancellation is swallowed: the process ends all the same, with what the other store did."""
-    options = ["-b", "troubled", "-b", "folder", "-o", f"folder.path={store}", "--deadline", "0.1"]
+    options = ["-b", "troubled", "-b", "folder", "-o", f"folder.path={store}", "--deadline", "1"]
     words = ["publish", "--private-key-file", key_file(tmp_path), "--to", "key", "-e", PUBLISHED[0], *options]
     done = subprocess.run(
         [sys.executable, "-c", CLINGING, *words],

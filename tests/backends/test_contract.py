@@ -199,6 +199,18 @@ class CannotCloseUnopened(Memory):
         del self.client
 
 
+class MovesAway(Memory):
+    lost = False
+
+    async def moved(self):
+        self.lost = True
+
+    async def put(self, slot, blob, lifetime):
+        if self.lost:
+            raise ConnectionError("not connected")
+        await super().put(slot, blob, lifetime)
+
+
 class Frozen:
     """A control that makes the backends of one test hang or fail."""
 
@@ -312,6 +324,7 @@ BROKEN = {
     LosesWhatComesAtOnce: "test_ten_at_once",
     WatchMissesRemoval: "test_watch_reports_a_removal",
     CannotCloseUnopened: "test_close_without_open",
+    MovesAway: "test_goes_on_after_the_host_has_moved",
     OpensOnce: "test_opens_again_when_the_server_is_back",
     HidesOutages: "test_a_killed_server_is_an_error_and_works_when_it_is_back",
     NeverRecovers: "test_a_killed_server_is_an_error_and_works_when_it_is_back",

@@ -274,6 +274,24 @@ def test_a_peer_that_only_published_is_connected_by_wireguard_alone(lab: Lab, tm
     assert duo.other(0).endpoint == f"{duo.hosts[1].address}:51820"
 
 
+@pytest.mark.parametrize("seconds", [0.0, pytest.param(30.0, marks=full)])
+def test_the_endpoint_that_the_user_gave_is_tried_beside_what_the_record_names(
+    lab: Lab, tmp_path: Path, seconds: float
+) -> None:
+    """A forward by hand, of which the record does not know; also when it works only after `seconds` of trying."""
+    duo = Duo(lab, tmp_path, "masq", "public")
+    publish(duo, 1, "--stun", "none", "-e", NOWHERE)
+    given = f"{duo.hosts[1].address}:51820"
+    duo.tunnels[0].peer(duo.tunnels[1].public, endpoint=given)
+    duo.hosts[1].cable.lose(100 if seconds else 0)
+    duo.run(0)
+    wait_until(lambda: known(duo, 0, "record"), "alice knows the record", 20)
+    time.sleep(seconds)
+    duo.hosts[1].cable.lose(0)
+    until_connected(duo, 20.0)
+    assert duo.other(0).endpoint == given
+
+
 @full
 def test_families_without_a_route_are_skipped(lab: Lab, tmp_path: Path) -> None:
     duo = Duo(lab, tmp_path, "masq", "public")

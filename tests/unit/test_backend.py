@@ -121,7 +121,7 @@ def test_the_surface_is_what_docs_promise() -> None:
     surface = {name for name in vars(Backend) if not name.startswith("_")}
     assert surface == {
         *("name", "max_size", "keeps", "poll", "slow_writes", "lasting", "cache"),
-        *("open", "close", "put", "get", "remove", "watch", "fetch", "follow"),
+        *("open", "close", "moved", "put", "get", "remove", "watch", "fetch", "follow"),
     }
     assert str(inspect.signature(Backend.put)).startswith("(self, slot: 'Slot', blob: 'bytes', lifetime: 'int')")
 

@@ -71,6 +71,11 @@ class Etcd(Backend):
         if gateway is not None:
             await gateway.close()
 
+    async def moved(self) -> None:
+        """Connect anew: nobody answers on connections from an address that has gone."""
+        await self.close()
+        await self.open()
+
     async def put(self, slot: Slot, blob: bytes, lifetime: int) -> None:
         """Replace what the slot holds; raises Refused or ConnectionError."""
         key = self._key(slot)

@@ -96,6 +96,11 @@ class Http(Backend):
         if client is not None:
             await client.aclose()
 
+    async def moved(self) -> None:
+        """Connect anew: nobody answers on connections from an address that has gone."""
+        await self.close()
+        await self.open()
+
     async def put(self, slot: Slot, blob: bytes, lifetime: int) -> None:  # noqa: ARG002 - HTTP has no way to say it
         """Write the record, replacing the one before; raises StoreError or RetryLater.
 

@@ -77,6 +77,11 @@ class MQTT(Backend):
         if session is not None:
             await session.close()
 
+    async def moved(self) -> None:
+        """Connect anew: nobody answers on connections from an address that has gone."""
+        await self.close()
+        await self.open()
+
     async def put(self, slot: Slot, blob: bytes, lifetime: int) -> None:
         """Replace what the slot holds, and read it back: a publication that the ACL forbids is acknowledged, too.
 

@@ -72,6 +72,11 @@ class Nats(Backend):
         if line is not None:
             await line.close()
 
+    async def moved(self) -> None:
+        """Connect anew: nobody answers on connections from an address that has gone."""
+        await self.close()
+        await self.open()
+
     async def put(self, slot: Slot, blob: bytes, lifetime: int) -> None:  # noqa: ARG002 - one for the whole bucket
         """Replace what the slot holds; the bucket forgets it after a day."""
         _, bucket = await self._line.opened()

@@ -126,6 +126,11 @@ class Pkarr(Backend):
         if client is not None:
             await client.aclose()
 
+    async def moved(self) -> None:
+        """Connect anew: nobody answers on connections from an address that has gone."""
+        await self.close()
+        await self.open()
+
     async def put(self, slot: Slot, blob: bytes, lifetime: int) -> None:  # noqa: ARG002 - the DHT keeps for two hours
         """Put the packet on every relay at once; one that takes it is enough. Raises StoreError or RetryLater."""
         body = pack(slot, blob)

@@ -65,6 +65,11 @@ class Redis(Backend):
         if client is not None:
             await client.aclose()
 
+    async def moved(self) -> None:
+        """Connect anew: nobody answers on connections from an address that has gone."""
+        await self.close()
+        await self.open()
+
     async def put(self, slot: Slot, blob: bytes, lifetime: int) -> None:
         """Replace what the slot holds, and tell those who watch."""
         key = self._key(slot)

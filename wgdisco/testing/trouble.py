@@ -20,11 +20,28 @@ __all__ = ["Trouble"]
 
 
 class Trouble(Contract):
-    """Failures; all but the first need a `control`."""
+    """Failures; all but the first two need a `control`."""
 
     def test_close_without_open(self) -> None:
         """`close` lets go of whatever there is, and there may be nothing."""
         asyncio.run(self.backend().close())
+
+    def test_goes_on_after_the_host_has_moved(self) -> None:
+        """After `moved` the same instance reads and writes, and can be followed anew."""
+        author = Author()
+
+        async def work() -> None:
+            async with self.guarded() as store:
+                hasten(store.backend)
+                await store.put(author.slot(), b"before", LIFETIME)
+                async with aclosing(follow([store], [author.reading()], lambda *_: None)) as changes:
+                    await self._heard(changes, b"before")
+                    await store.backend.moved()
+                await store.put(author.slot(), b"after", LIFETIME)
+                async with aclosing(follow([store], [author.reading()], lambda *_: None)) as changes:
+                    await self._heard(changes, b"after")
+
+        asyncio.run(work())
 
     def test_opens_again_when_the_server_is_back(self) -> None:
         """When `open` fails, `close` and another `open` of the same instance follow."""
