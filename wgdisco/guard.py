@@ -142,15 +142,16 @@ class Guard:
             await self.outlook.close()
 
     def _blindly(self, present: Endpoint) -> None:
-        """Nobody answers checks there: go to the record's first endpoint if nothing has come back for long."""
-        candidates = self._candidates()
-        if not candidates or self.outlook.names(present):
-            self.examined = self.outlook.latest
-        elif self.pulse.unanswered(time.time()) >= BLIND:
-            self.examined = self.outlook.latest
-            self._move(candidates[0], f"nothing has come back from {present.short} for {BLIND:.0f} s")
-        else:
+        """Nobody answers checks there: when nothing has come back for long, go to the next endpoint, and so round."""
+        ring = self._candidates()
+        following = ring[(ring.index(present) + 1) % len(ring)] if present in ring else next(iter(ring), present)
+        waited = self.pulse.unanswered(time.time())
+        if following != present and waited < BLIND and not self.outlook.names(present):
             self._patient = time.monotonic() + LOOK
+            return
+        self.examined = self.outlook.latest
+        if following != present and waited >= BLIND:
+            self._move(following, f"nothing has come back from {present.short} for {waited:.0f} s")
 
     def _move(self, endpoint: Endpoint, why: str) -> None:
         self.moves += 1

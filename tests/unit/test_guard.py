@@ -455,10 +455,11 @@ def test_our_own_move_in_the_midst_of_a_check_begins_it_anew() -> None:
     [
         ((OTHER, THIRD), BLIND - 1, PRESENT),
         ((OTHER, THIRD), BLIND + 2, OTHER),
-        ((OTHER, PRESENT), 60, PRESENT),
+        ((OTHER, PRESENT), BLIND + 10, OTHER),
+        ((PRESENT,), 60, PRESENT),
         ((), 60, PRESENT),
     ],
-    ids=["too early", "dead", "named still", "nowhere else"],
+    ids=["too early", "dead", "named still", "nothing else", "nowhere else"],
 )
 def test_it_is_moved_blindly_when_nothing_has_come_back_for_long(named, seconds, there) -> None:
     async def work() -> Session:
@@ -484,18 +485,22 @@ def test_it_is_not_moved_while_something_comes_back() -> None:
     assert virtually(work()) == []
 
 
-def test_it_is_moved_once_for_one_record() -> None:
+def test_it_goes_round_while_nothing_comes_back_from_anywhere() -> None:
+    """The endpoint that was there before us takes its turn: the record may be wrong, or the other side just away."""
+
     async def work() -> Session:
         session = Session()
         async with session.guarded():
-            session.hear(OTHER, checks=False)
+            session.hear(OTHER, THIRD, checks=False)
             session.count(tx=500)
-            await asyncio.sleep(100)
+            await asyncio.sleep(BLIND + 45)
         return session
 
     session = virtually(work())
-    assert (session.tunnel.calls, session.guard.moves) == ([moved(OTHER)], 1)
-    assert session.said == [f"nothing has come back from {PRESENT.short} for 15 s: moved to {OTHER.short}"]
+    ring = [OTHER, THIRD, PRESENT]
+    assert session.tunnel.calls[:5] == [moved(each) for each in (ring * 2)[:5]]
+    assert session.guard.moves == len(session.tunnel.calls) < 7
+    assert session.said[0] == f"nothing has come back from {PRESENT.short} for 15 s: moved to {OTHER.short}"
 
 
 # ---- asking for a newer record

@@ -417,7 +417,7 @@ def test_cancelled_while_it_tries_it_leaves_the_peer_as_it_was(tmp_path, fields)
         before = tended.tunnel.peer
         async with tended.kept():
             tended.hear(FIRST)
-            await asyncio.sleep(1)
+            await asyncio.sleep(0.5)
             tried = tended.tunnel.peer.endpoint
         return tried, before, tended.tunnel.peer
 
