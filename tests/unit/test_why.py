@@ -606,7 +606,7 @@ def test_a_beginning_of_several_keys_is_not_enough() -> None:
     with pytest.raises(UsageError, match="is the beginning of 2 peers of wg0; type more of it"):
         chosen(BOB[:5], alike, "wg0")
     assert chosen(BOB[:4], keys, "wg0") == keys[1]
-    with pytest.raises(InvalidKey, match="names no peer of wg0; expected a key .* at least 4 characters"):
+    with pytest.raises(InvalidKey, match=r"names no peer of wg0; expected a key .* at least 4 characters"):
         chosen(BOB[:3], keys, "wg0")
 
 
