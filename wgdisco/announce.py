@@ -90,7 +90,7 @@ class Announcer:
         self._task: asyncio.Task[Publication] | None = None
         self._stored = asyncio.Event()
         self._lacking: set[str] = set()
-        self._clashed = False
+        self._clashed = self._owed = False
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -167,6 +167,7 @@ class Announcer:
 
         None when we moved before any store had it.
         """
+        self._owed = True
         await self._abandon()
         self.publishes += 1
         self._task = asyncio.ensure_future(self.node.publish(said[0], self.audiences, said[1], self._done))
@@ -183,6 +184,7 @@ class Announcer:
         elif not self._stored.is_set():
             await self._abandon()
             return None
+        self._owed = False
         self.told.set()
         assert self.publication is not None  # either it has ended, or `_done` was called
         return self.publication
@@ -259,5 +261,6 @@ class Announcer:
         return self.publication.issued if self.publication is not None else 0
 
     def _due(self, publication: Publication) -> bool:
+        """Whether to say it anew: since that time has come, or since what is `said` is not what was published."""
         third = 1000 * publication.lifetime // 3
-        return not publication.stored or self.node.clock() - publication.issued >= third
+        return self._owed or not publication.stored or self.node.clock() - publication.issued >= third
