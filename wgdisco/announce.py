@@ -109,7 +109,7 @@ class Announcer:
             await self.once(thorough=True)
             while True:
                 start, stored = clock(), self.publication is not None and bool(self.publication.stored)
-                await self._wait(self._pause() if stored else min(2.0 ** (self._vain - 1), RETRY))
+                await self._wait(self._pause() if stored else min(2.0 ** min(self._vain - 1, 9), RETRY))
                 await self.once()
                 await asyncio.sleep(max(0.0, start + SOON - clock()))
         finally:

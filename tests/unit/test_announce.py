@@ -393,6 +393,20 @@ def test_an_outage_is_said_once_and_paced(tmp_path) -> None:
     assert 60 / RETRY - 2 <= tried <= 60 / RETRY + 4
 
 
+def test_after_an_outage_of_hours_it_publishes_within_seconds(tmp_path) -> None:
+    async def work() -> list[list[str]]:
+        alice = Announced(tmp_path, Moody("fails"))
+        async with alice.running() as announcer:
+            await asyncio.sleep(4 * 3600)
+            stored = [announcer.publication.stored]
+            alice.backends[0].trouble = ""
+            alice.node.stores[0].wake()
+            await asyncio.sleep(RETRY + SOON)
+            return [*stored, announcer.publication.stored]
+
+    assert virtually(work()) == [[], ["moody"]]
+
+
 def test_another_outage_is_said_again(tmp_path) -> None:
     async def work() -> list[str]:
         alice = Announced(tmp_path)
