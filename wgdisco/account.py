@@ -159,7 +159,7 @@ def _record(finding: Finding, outlook: Outlook) -> RecordReport:
 
 def _tried(candidate: Candidate, outlook: Outlook) -> CandidateReport:
     report = CandidateReport(endpoint=str(candidate.endpoint), kind=_kind(candidate.kind))
-    reason = next((why for each, why in outlook.skipped if each.endpoint == candidate.endpoint), "")
+    reason = next((why for each, why in outlook.skipped if each == candidate), "")
     if reason:
         report.result, report.reason = "not tried", reason
     elif candidate.endpoint in outlook.results:
