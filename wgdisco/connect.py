@@ -254,16 +254,18 @@ class Attempt:
         initiate: bool,
         silence: float = SILENCE,
         prober: Prober | None = None,
+        supposed: Sequence[Endpoint] = (),
         later: bool = False,
     ) -> None:
         """Take the candidates in the order of trying, and which part is ours.
 
-        `silence` in seconds is how long the passive side waits; with a `prober` checks find the path first. `later`
-        says that the other side published before us: what arrives from us before it has sent something itself could
-        move its NAT's mapping, so for a while we send only what cannot arrive.
+        `silence` in seconds is how long the passive side waits; with a `prober` checks find the path first, also at
+        the endpoints that are `supposed`. `later` says that the other side published before us: what arrives from us
+        before it has sent something itself could move its NAT's mapping, so for a while we send only what cannot
+        arrive.
         """
         self.link, self.candidates, self.initiate = link, list(candidates), initiate
-        self.silence, self.prober, self.later = silence, prober, later
+        self.silence, self.prober, self.supposed, self.later = silence, prober, supposed, later
         self.fired = 0
 
     async def run(self) -> None:
@@ -284,7 +286,7 @@ class Attempt:
         while prober.path is None:
             waited = time.monotonic() - start
             if waited >= (HOLD if self.later else 0.0):
-                prober.add(self.candidates)
+                prober.add([*self.candidates, *self.supposed])
             if waited >= CHECKED + (HOLD if self.later else 0.0):
                 return False
             if await self.link.handshake(GLANCE):

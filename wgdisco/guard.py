@@ -121,7 +121,7 @@ class Guard:
         received, doubted = None, False
         assert prober is not None  # the peer answers checks
         try:
-            prober.add([present, *([heard] if heard is not None else []), *self._candidates()])
+            prober.add([present, *([heard] if heard is not None else []), *self._candidates(), *self.outlook.supposed])
             while prober.path is None:
                 await prober.within(GLANCE)
                 if not doubted and time.monotonic() - start > WITHIN:

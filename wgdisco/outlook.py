@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from wgdisco.checks import Checker, Prober
 from wgdisco.connect import PUNCH_TTLS, UNKNOWN, Link, impossible, order
 from wgdisco.endpoint import Endpoint
-from wgdisco.policy import Ground, tryable
+from wgdisco.policy import Ground, supposed, tryable
 from wgdisco.record import Candidate, Kind, Record
 from wgdisco.search import Finding
 
@@ -47,8 +47,9 @@ class Outlook:
     """Takes the news of one peer; `wait` ends when there are some.
 
     `latest` is its freshest record, `moved` says that our own side changed, `heard` where an authentic check came from.
-    `skipped` are candidates of the record that are not tried, with the reason; `results` what checks said of the
-    others: the round trip in seconds or None, and when that was (unix seconds). `verdict` says why it cannot work.
+    `supposed` are endpoints that only checks may be sent to. `skipped` are candidates of the record that are not tried,
+    with the reason; `results` what checks said of the others: the round trip in seconds or None, and when that was
+    (unix seconds). `verdict` says why it cannot work.
     """
 
     def __init__(self, link: Link, ours: Ours, say: Callable[[str], None], checker: Checker | None = None) -> None:
@@ -57,6 +58,7 @@ class Outlook:
         self.moved = False
         self.heard: Endpoint | None = None
         self.worked: Endpoint | None = None
+        self.supposed: list[Endpoint] = []
         self.skipped: list[tuple[Candidate, str]] = []
         self.results: dict[Endpoint, tuple[float | None, float]] = {}
         self.verdict: str | None = None
@@ -113,6 +115,8 @@ class Outlook:
         verdicts = tryable(record.candidates, self.ours.ground())
         self.skipped = [(each, reason) for each, reason in verdicts if reason is not None]
         named = {each.endpoint for each in record.candidates}
+        unsaid = tryable(supposed(record.candidates), self.ours.ground())
+        self.supposed = [each.endpoint for each, reason in unsaid if reason is None]
         self.results = {endpoint: result for endpoint, result in self.results.items() if endpoint in named}
         self.review()
         able = [each for each, reason in verdicts if reason is None]

@@ -15,7 +15,7 @@ from wgdisco.endpoint import Address, Endpoint
 from wgdisco.record import MOST_CANDIDATES, Candidate, Kind
 from wgdisco.sources import Found
 
-__all__ = ["Ground", "Sites", "inside", "is_plausible", "is_private", "publishable", "refused", "tryable"]
+__all__ = ["Ground", "Sites", "inside", "is_plausible", "is_private", "publishable", "refused", "supposed", "tryable"]
 
 Network = IPv4Network | IPv6Network
 Lookup = Callable[[Address], Route | None]
@@ -106,6 +106,19 @@ def publishable(found: Iterable[Found], audience: str = "peers", *, expose_hosts
 def tryable(candidates: Sequence[Candidate], ground: Ground) -> list[tuple[Candidate, str | None]]:
     """Each candidate, in its order, with the reason why it must not be tried, or None."""
     return list(_judged(candidates, ground))
+
+
+def supposed(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Where a NAT that keeps ports if it can may have put a host towards us, whatever port it gave it towards others.
+
+    Linux does so: after a host has come back with another address, its port is taken towards whom the old one spoke
+    to, and free towards the rest. Nobody signed these endpoints, so they are only checked.
+    """
+    ports = dict.fromkeys(each.endpoint.port for each in candidates if each.kind is Kind.HOST)
+    seen = [each.endpoint.address for each in candidates if each.kind is Kind.SERVER_REFLEXIVE]
+    named = {each.endpoint for each in candidates}
+    places = [Endpoint(address, port) for address in seen if address.version == 4 for port in ports]
+    return [Candidate(Kind.OBSERVED, place) for place in dict.fromkeys(places) if place not in named]
 
 
 def _judged(candidates: Sequence[Candidate], ground: Ground) -> Iterator[tuple[Candidate, str | None]]:

@@ -155,6 +155,7 @@ class Tender:
             initiate=first,
             silence=silence(nat_of(record)),
             prober=self.outlook.prober() if checks else None,
+            supposed=self.outlook.supposed,
             later=checks and record.issued < self.ours.issued(),
         )
         self._enter("connecting")

@@ -6,7 +6,7 @@ import pytest
 
 from wgdisco.device.routes import Route, Routes
 from wgdisco.endpoint import Endpoint
-from wgdisco.policy import Ground, Sites, inside, is_plausible, is_private, publishable, refused, tryable
+from wgdisco.policy import Ground, Sites, inside, is_plausible, is_private, publishable, refused, supposed, tryable
 from wgdisco.record import Candidate, Kind
 from wgdisco.sources import Found
 
@@ -248,3 +248,14 @@ def test_many_of_one_kind_push_none_of_another_out():
     assert publishable([*hosts, *OBSERVED, *MAPPED])[-2:] == [
         Candidate(e.kind, e.endpoint) for e in (*MAPPED, *OBSERVED)
     ]
+
+
+def test_a_nat_that_keeps_ports_may_have_kept_it_towards_us() -> None:
+    """Of an IPv4 address that others saw, with the host's own port; whatever is named anyway is not guessed."""
+    host, other = Candidate(Kind.HOST, Endpoint.parse("192.168.1.5:51820")), Endpoint.parse("203.0.113.1:51820")
+    seen = Candidate(Kind.SERVER_REFLEXIVE, Endpoint.parse("203.0.113.1:40000"))
+    assert [each.endpoint for each in supposed([host, seen])] == [other]
+    assert supposed([host, seen, Candidate(Kind.MAPPED, other)]) == []
+    assert supposed([seen]) == []
+    assert supposed([host]) == []
+    assert supposed([host, Candidate(Kind.SERVER_REFLEXIVE, Endpoint.parse("[2001:db8::1]:40000"))]) == []
