@@ -12,12 +12,12 @@ from wgdisco.discovery import Outcome
 from wgdisco.node import Node, Publication
 from wgdisco.policy import publishable
 from wgdisco.record import Candidate, Kind
-from wgdisco.sources import Behaviour, Nat, Where
+from wgdisco.sources import Behaviour, Where
+from wgdisco.steady import Steady, alike
 from wgdisco.upkeep import repair, tidy
 
-__all__ = ["Announcer", "hints_of", "remembered"]
+__all__ = ["Announcer", "hints_of"]
 
-MAPPING_LIVES = 20.0  # seconds between two looks: a NAT forgets a mapping 30 s after its last packet
 AT_REST = 300.0  # seconds between two looks where no NAT is in the way: the kernel tells when our addresses change
 SOON = 1.0  # seconds at least between two looks, however often something changes
 FIRST_LOOK = 0.5  # seconds that the first publish waits for a look at the other side
@@ -37,23 +37,6 @@ def hints_of(where: Where) -> dict[str, Any]:
     if any(found.kind is Kind.MAPPED and found.endpoint.address.version == 4 for found in where.found):
         mapping = filtering = str(Behaviour.ENDPOINT_INDEPENDENT)
     return {"nat": [mapping, filtering]}
-
-
-def remembered(now: Nat, before: Nat) -> Nat:
-    """The NAT's verdict: how it filters is only measured now and then, and stands as long as the mapping does.
-
-    A quick look says of every mapping that depends on more than our side that it is at least address-dependent.
-    """
-    least, most = Behaviour.ADDRESS_DEPENDENT, Behaviour.ADDRESS_AND_PORT_DEPENDENT
-    agrees = now.mapping is before.mapping or (now.mapping, before.mapping) == (least, most)
-    if now.filtering is Behaviour.UNKNOWN and agrees:
-        return now._replace(mapping=before.mapping, filtering=before.filtering)
-    return now
-
-
-def _same(one: tuple[list[Candidate], dict[str, Any]], other: tuple[list[Candidate], dict[str, Any]]) -> bool:
-    """Whether two say the same, be it in another order."""
-    return set(one[0]) == set(other[0]) and len(one[0]) == len(other[0]) and one[1] == other[1]
 
 
 class Announcer:
@@ -79,7 +62,7 @@ class Announcer:
         self.checks = checks
         self.node, self.gather, self.audiences, self.say = node, gather, audiences, say
         self.expose_hosts = expose_hosts
-        self.where = Where()
+        self.steady, self.where = Steady(), Where()
         self.said: tuple[list[Candidate], dict[str, Any]] = ([], {})
         self.publication: Publication | None = None
         self.told = asyncio.Event()
@@ -106,8 +89,11 @@ class Announcer:
             await asyncio.Event().wait()
         try:
             await self.once()
-            await self.once(thorough=True)
+            measured = False
             while True:
+                if self.steady.is_seen and not measured:
+                    measured = True
+                    await self.once(thorough=True)
                 start, stored = clock(), self.publication is not None and bool(self.publication.stored)
                 await self._wait(self._pause() if stored else min(2.0 ** min(self._vain - 1, 9), RETRY))
                 await self.once()
@@ -125,9 +111,7 @@ class Announcer:
         self.hurry()
 
     def _pause(self) -> float:
-        if self.where.nat.translated is not False:
-            return MAPPING_LIVES
-        return min(AT_REST, self.node.lifetime / 6)
+        return self.steady.pause(min(AT_REST, self.node.lifetime / 6))
 
     async def _wait(self, seconds: float) -> None:
         """Sleep, unless somebody is in a hurry."""
@@ -143,22 +127,22 @@ class Announcer:
 
     async def _once(self, thorough: bool) -> Publication | None:
         self._elsewhere.clear()
-        where = await self.gather(thorough)
-        where.nat = remembered(where.nat, self.where.nat)
-        self.where = where
+        where = self.where = self.steady.take(await self.gather(thorough))
         scope = self.audiences[0].scope.name.lower() if self.audiences else "peers"
         said = publishable(where.found, scope, expose_hosts=self.expose_hosts), self._hints(where)
-        if _same(said, self.said):
-            said = self.said  # in the order of before, since who answers first is by chance
-        if self.publication is not None and said is self.said and not self._due(self.publication):
+        moved = not alike(said[0], self.said[0], where.nat.mapping)
+        same = not moved and said[1] == self.said[1]
+        if self.publication is not None and same and not self._due(self.publication):
             return self.publication
+        if same and self.publication is not None and (self._owed or not self.publication.stored):
+            said = self.said  # the identical bytes again: who answers first is by chance
         for problem in where.problems:
             if problem not in self._problems:
                 self._problems.add(problem)
                 self.say(problem)
         await self._first_look()
-        before, self.said = self.said, said
-        if self.publication is not None and before[0] != said[0]:
+        self.said = said
+        if self.publication is not None and moved:
             self.changed()
         return await self._publish(said)
 

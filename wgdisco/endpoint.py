@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from wgdisco.errors import UsageError
 
-__all__ = ["Address", "Endpoint"]
+__all__ = ["Address", "Endpoint", "short"]
 
 Address = IPv4Address | IPv6Address
 
@@ -36,8 +36,17 @@ class Endpoint(NamedTuple):
     @property
     def short(self) -> str:
         """The first half of the address, for logs: `192.0.…:51820`."""
-        text = str(self.address)
-        return f"{text.rsplit('.', 2)[0]}.…:{self.port}" if self.address.version == 4 else f"[{text[:9]}…]:{self.port}"
+        return (
+            f"{short(self.address)}:{self.port}"
+            if self.address.version == 4
+            else f"[{short(self.address)}]:{self.port}"
+        )
 
     def __str__(self) -> str:
         return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
+
+
+def short(address: Address) -> str:
+    """The first half of an address, for logs: `192.0.…` or `2001:db8:…`."""
+    text = str(address)
+    return f"{text.rsplit('.', 2)[0]}.…" if address.version == 4 else f"{text[:9]}…"

@@ -16,14 +16,12 @@ from tests.unit.records import ALICE, BOB, candidate
 from wgdisco.announce import (
     AT_REST,
     FIRST_LOOK,
-    MAPPING_LIVES,
     OUTAGE,
     REPAIR,
     RETRY,
     SOON,
     Announcer,
     hints_of,
-    remembered,
 )
 from wgdisco.audience import Scope
 from wgdisco.backends.memory import Memory
@@ -31,6 +29,7 @@ from wgdisco.errors import StoreError, UsageError
 from wgdisco.record import LIFETIME, Kind
 from wgdisco.search import slot_of
 from wgdisco.sources import Behaviour, Found, Nat, Where
+from wgdisco.steady import MAPPING_LIVES, remembered
 
 FREE, ADDRESS, PORT, UNKNOWN = (
     Behaviour.ENDPOINT_INDEPENDENT,
@@ -470,6 +469,8 @@ def test_it_looks_as_often_as_a_mapping_needs(tmp_path, translated, pause) -> No
     async def work() -> list[float]:
         alice = Announced(tmp_path)
         alice.where.nat = Nat(FREE, PORT, translated)
+        if translated is False:
+            alice.where.found += found(HOME, kind=Kind.HOST)
         async with alice.running():
             await asyncio.sleep(2.5 * pause)
         return alice.looks
@@ -481,6 +482,7 @@ def test_a_short_lifetime_is_looked_after_in_time(tmp_path) -> None:
     async def work() -> list[float]:
         alice = Announced(tmp_path)
         alice.where.nat, alice.node.lifetime = Nat(FREE, FREE, False), 600
+        alice.where.found += found(HOME, kind=Kind.HOST)
         async with alice.running():
             await asyncio.sleep(250)
         return alice.looks

@@ -37,7 +37,7 @@ LAYERS = (
         "testing",
     ),
     ("node",),
-    ("announce", "fleet", "guard", "outlook", "pulse", "seek", "session", "supervise", "tend", "upkeep"),
+    ("announce", "fleet", "guard", "outlook", "pulse", "seek", "session", "steady", "supervise", "tend", "upkeep"),
     ("look", "account", "agent", "once", "reporter"),
     ("cli", "__main__"),
 )

@@ -140,7 +140,9 @@ async def test_a_lying_node_is_outvoted_and_named(port, lie):
     async with tellers(at(str(lie)), at("198.51.100.7:1"), at("198.51.100.7:1")) as nodes:
         where = await ask(port, nodes)
     assert (endpoints(where), where.nat) == (["198.51.100.7:1"], Nat(INDEPENDENT, UNKNOWN, True))
-    assert where.problems == [f"observed: {nodes[0]} sees us at {lie}, most DHT nodes at 198.51.100.7:1"]
+    assert where.problems == [
+        f"observed: {nodes[0]} sees us at {Endpoint.parse(str(lie)).short}, most DHT nodes at 198.51.…:1"
+    ]
 
 
 async def test_a_liar_before_a_symmetric_nat_chooses_no_address(port):
@@ -162,7 +164,7 @@ async def test_without_a_majority_nothing_is_believed(port):
     assert (where.found, where.nat) == ([], Nat())
     (problem,) = where.problems
     assert problem.startswith("observed: no majority of the DHT nodes sees us at one address: ")
-    assert f"{nodes[0]} at 198.51.100.1:1" in problem
+    assert f"{nodes[0]} at 198.51.…:1" in problem
 
 
 @pytest.mark.parametrize("nodes", [[], ["224.0.0.1:1"], ["255.255.255.255:1"], ["[::1]:1"]], ids=str)

@@ -94,7 +94,7 @@ async def test_a_lying_server_is_outvoted_and_named(port):
     mine = Endpoint(ip_address("127.0.0.1"), port.port)
     assert [found.endpoint for found in where.found] == [mine, Endpoint.parse("198.51.100.66:666")]
     assert where.nat == Nat(INDEPENDENT, UNKNOWN, False)
-    assert where.problems == [f"stun: {liar.endpoint()} sees us at 198.51.100.66, the others at 127.0.0.1"]
+    assert where.problems == [f"stun: {liar.endpoint()} sees us at 198.51.…, the others at 127.0.…"]
 
 
 async def test_a_third_port_from_a_third_server_is_evidence_and_no_lie(port):
@@ -122,7 +122,7 @@ async def test_an_impossible_place_is_not_believed(port, said, why):
     assert where.found == []
     assert (
         where.problems[0]
-        == f"stun: {liar.endpoint()}: it says that we are at {Endpoint.parse(said)}, which cannot be: {why}"
+        == f"stun: {liar.endpoint()}: it says that we are at {Endpoint.parse(said).short}, which cannot be: {why}"
     )
 
 

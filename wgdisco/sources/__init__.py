@@ -58,11 +58,15 @@ class Found:
 
 @dataclass
 class Where:
-    """What the sources know together; `problems` are sentences that begin with the source's name."""
+    """What the sources know together; `problems` are sentences that begin with the source's name.
+
+    `asked` says that somebody outside was asked where he sees us, with or without an answer.
+    """
 
     found: list[Found] = field(default_factory=list)
     nat: Nat = field(default_factory=Nat)
     problems: list[str] = field(default_factory=list)
+    asked: bool = False
 
 
 class Source(Protocol):
@@ -88,6 +92,7 @@ async def gather(sources: Iterable[Source], deadline: float = DEADLINE) -> Where
         found=[found for answer in answers for found in answer.found],
         nat=next((answer.nat for answer in answers if answer.nat != Nat()), Nat()),
         problems=[problem for answer in answers for problem in answer.problems],
+        asked=any(answer.asked for answer in answers),
     )
 
 

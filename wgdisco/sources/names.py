@@ -15,9 +15,11 @@ from ipaddress import ip_address
 from wgdisco.endpoint import Endpoint
 from wgdisco.errors import UsageError
 
-__all__ = ["look_up", "split"]
+__all__ = ["Answer", "ask", "look_up", "split"]
 
 STUN_PORT = 3478
+
+Answer = list[Endpoint] | OSError
 
 
 def split(server: str) -> tuple[str, int]:
@@ -35,32 +37,43 @@ def split(server: str) -> tuple[str, int]:
 
 async def look_up(server: str, version: int) -> Endpoint:
     """The server's first address of IP version 4 or 6; raises OSError when it has none, UsageError as `split`."""
+    answer = await ask(server, version)
+    if isinstance(answer, OSError):
+        raise answer
+    return answer[0]
+
+
+def ask(server: str, version: int) -> asyncio.Future[Answer]:
+    """The server's addresses of IP version 4 or 6, at least one, or an OSError; raises UsageError as `split`.
+
+    getaddrinfo(3) runs in a daemon thread: asyncio's own pool would keep the process alive as long as DNS is silent.
+    """
     host, port = split(server)
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Answer] = loop.create_future()
     with suppress(ValueError):
         address = ip_address(host)
-        if address.version != version:
-            raise OSError(f"{server} is no IPv{version} address")
-        return Endpoint(address, port)
-    family = socket.AF_INET if version == 4 else socket.AF_INET6
-    return Endpoint(ip_address(await _in_thread(host, family)), port)
+        fits = address.version == version
+        answer.set_result([Endpoint(address, port)] if fits else OSError(f"{server} is no IPv{version} address"))
+        return answer
 
-
-async def _in_thread(host: str, family: socket.AddressFamily) -> str:
-    """getaddrinfo(3) in a daemon thread: asyncio's own pool would keep the process alive as long as DNS is silent."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[str] = loop.create_future()
-
-    def tell(result: str | OSError) -> None:
+    def tell(result: Answer) -> None:
         if not answer.done():
-            answer.set_exception(result) if isinstance(result, OSError) else answer.set_result(result)
+            answer.set_result(result)
 
-    def ask() -> None:
-        try:
-            result: str | OSError = str(socket.getaddrinfo(host, 0, family, socket.SOCK_DGRAM)[0][4][0])
-        except (OSError, UnicodeError) as error:
-            result = OSError(f"the name {host!r} has no address: {error}")
+    def run() -> None:
+        result = _addresses(host, port, version)
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(tell, result)
 
-    threading.Thread(target=ask, daemon=True, name=f"look up {host}").start()
-    return await answer
+    threading.Thread(target=run, daemon=True, name=f"look up {host}").start()
+    return answer
+
+
+def _addresses(host: str, port: int, version: int) -> Answer:
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    try:
+        found = socket.getaddrinfo(host, 0, family, socket.SOCK_DGRAM)
+    except (OSError, UnicodeError) as error:
+        return OSError(f"the name {host!r} has no address: {error}")
+    return [Endpoint(ip_address(str(each[4][0])), port) for each in found]

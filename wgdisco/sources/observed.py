@@ -17,7 +17,7 @@ from wgdisco.bep44.contact import host, reachable
 from wgdisco.bep44.known import network
 from wgdisco.bep44.krpc import KrpcError, Query, read
 from wgdisco.device.port import Port
-from wgdisco.endpoint import Endpoint
+from wgdisco.endpoint import Endpoint, short
 from wgdisco.policy import is_plausible
 from wgdisco.record import Kind
 from wgdisco.sources import Behaviour, Found, Nat, Where
@@ -100,11 +100,12 @@ class Jury:
             few = f"{len(self.voices)} of {len(self.nodes)} DHT nodes say where they see us"
             return [f"{few}, and {ENOUGH} in different places have to: {ADVICE}"]
         if not self.believed:
-            said = ", ".join(f"{each.node} at {each.seen}" for each in self.sightings)
+            said = ", ".join(f"{each.node} at {each.seen.short}" for each in self.sightings)
             return [f"no majority of the DHT nodes sees us at one address: {said}"]
         best = self.believed[0]
+        most = best.short if len(self.believed) == 1 else short(best.address)
         return [
-            f"{each.node} sees us at {each.seen}, most DHT nodes at {best if len(self.believed) == 1 else best.address}"
+            f"{each.node} sees us at {each.seen.short}, most DHT nodes at {most}"
             for each in self.sightings
             if each.seen not in self.believed
         ]
@@ -125,14 +126,14 @@ class ObservedSource:
         juries = [Jury([node for node in known if node.address.version == version]) for version in (4, 6)]
         asked = [jury for jury in juries if jury.nodes and jury.nodes[0].address.version in self.port.families]
         if not asked:
-            return Where(problems=[f"{self.name}: no DHT node is known; {ADVICE}"])
+            return Where(problems=[f"{self.name}: no DHT node is known; {ADVICE}"], asked=True)
         await asyncio.gather(*(self._hear(jury, end) for jury in asked))
         return self._where(asked)
 
     def _where(self, asked: Sequence[Jury]) -> Where:
         """What the families together say; one that is silent is a problem only when both are."""
         told = [jury for jury in asked if jury.believed]
-        where = Where([found for jury in told for found in self._found(jury)])
+        where = Where([found for jury in told for found in self._found(jury)], asked=True)
         where.problems = [f"{self.name}: {problem}" for jury in told or asked for problem in jury.problems()]
         if told:
             best = told[0].believed[0]

@@ -35,7 +35,7 @@ class Otherwise:
             other = await gather([self.second], max(0.0, end - loop.time()))
             if other.found and not asking.done():
                 late = f"{self.first.name}: no result within {self.patience:g} s"
-                return Where(other.found, other.nat, [late, *other.problems])
+                return Where(other.found, other.nat, [late, *other.problems], other.asked)
             return _joined(await asking, other)
         finally:
             asking.cancel()
@@ -44,4 +44,4 @@ class Otherwise:
 
 def _joined(one: Where, other: Where) -> Where:
     nat = one.nat if one.nat != Nat() else other.nat
-    return Where([*one.found, *other.found], nat, [*one.problems, *other.problems])
+    return Where([*one.found, *other.found], nat, [*one.problems, *other.problems], one.asked or other.asked)

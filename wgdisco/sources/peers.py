@@ -11,7 +11,10 @@ from wgdisco.policy import is_plausible
 from wgdisco.record import Kind
 from wgdisco.sources import Found
 
-__all__ = ["Witnesses"]
+__all__ = ["PEERS", "Witnesses"]
+
+PEERS = "peers"
+"""The source's name."""
 
 VALID = 120.0  # seconds for which a peer's word counts: the mapping it saw was in use then
 MOST = 4  # endpoints that are told, the latest first
@@ -48,6 +51,6 @@ class Witnesses:
         for peer, (mapped, _) in latest:
             words.setdefault(mapped, []).append(peer.short)
         return [
-            Found(mapped, Kind.OBSERVED, "peers", f"seen by {', '.join(peers[:3])}")
+            Found(mapped, Kind.OBSERVED, PEERS, f"seen by {', '.join(peers[:3])}")
             for mapped, peers in list(words.items())[:MOST]
         ]

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from wgdisco.device.port import Port
-from wgdisco.endpoint import Endpoint
+from wgdisco.endpoint import Endpoint, short
 from wgdisco.policy import is_plausible, refused
 from wgdisco.record import Kind
 from wgdisco.sources import Behaviour, Found, Nat, Where
 from wgdisco.sources.behaviour import discover, is_translated
-from wgdisco.sources.names import look_up, split
+from wgdisco.sources.names import split
+from wgdisco.sources.pins import Pins
 from wgdisco.stun import Message
 
 __all__ = ["DEFAULT_STUN_SERVERS", "Seen", "StunSource", "mapping"]
@@ -47,6 +48,7 @@ class StunSource:
     servers: Sequence[str] = DEFAULT_STUN_SERVERS
     behaviour: bool = False
     name: str = "stun"
+    pins: Pins = field(default_factory=Pins, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Raise UsageError for a server that is no HOST:PORT."""
@@ -56,9 +58,10 @@ class StunSource:
     async def find(self, deadline: float) -> Where:
         """Ask all servers in all families; return as soon as two agree in each, at the latest after `deadline` s."""
         end = asyncio.get_running_loop().time() + deadline
-        poll = _Poll(self.port, self.servers)
+        poll = _Poll(self.port, self.servers, self.pins)
         await poll.run(deadline)
-        where = Where(self._found(poll.seen), problems=[f"{self.name}: {each}" for each in poll.problems()])
+        where = Where(self._found(poll.seen), asked=bool(self.servers))
+        where.problems = [f"{self.name}: {each}" for each in poll.problems()]
         where.problems += self._disagreements(poll.seen)
         where.nat = await self._verdict(poll.seen, end)
         return where
@@ -70,7 +73,7 @@ class StunSource:
 
     def _disagreements(self, seen: Sequence[Seen]) -> list[str]:
         return [
-            f"{self.name}: {each.server} sees us at {each.mapped.address}, the others at {most.address}"
+            f"{self.name}: {each.server} sees us at {short(each.mapped.address)}, the others at {short(most.address)}"
             for version in (4, 6)
             for most in _majority(_family(seen, version))
             for each in _family(seen, version)
@@ -116,6 +119,7 @@ class _Poll:
 
     port: Port
     servers: Sequence[str]
+    pins: Pins
     seen: list[Seen] = field(default_factory=list)
     errors: dict[tuple[str, int], str] = field(default_factory=dict)
     late: bool = False
@@ -145,6 +149,17 @@ class _Poll:
             for task in pending:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
+        self._note()
+
+    def _note(self) -> None:
+        """Tell who has answered and who has not; whoever was not waited for has done neither."""
+        answered = {(each.server, each.address.address.version) for each in self.seen}
+        for server in self.servers:
+            for version in self.port.families:
+                if (server, version) in answered:
+                    self.pins.heard(server, version)
+                elif self.late or (server, version) in self.errors:
+                    self.pins.missed(server, version)
 
     def problems(self) -> list[str]:
         """Servers that gave no answer in any family, and what to do when there is none at all."""
@@ -162,7 +177,7 @@ class _Poll:
 
     async def _ask(self, server: str, version: int) -> None:
         try:
-            address = await look_up(server, version)
+            address = await self.pins.find(server, version)
             self._hear(server, address, await self.port.transact(Message(), address))
         except (OSError, ValueError) as error:
             self.errors[server, version] = getattr(error, "strerror", None) or str(error)
@@ -172,7 +187,7 @@ class _Poll:
             raise ValueError("its answer does not say where it sees us")
         if not is_plausible(answer.mapped, address):
             reason = refused(answer.mapped) or "a private address, and the server is a public one"
-            raise ValueError(f"it says that we are at {answer.mapped}, which cannot be: {reason}")
+            raise ValueError(f"it says that we are at {answer.mapped.short}, which cannot be: {reason}")
         self.seen.append(Seen(server, address, answer.mapped, answer.other))
 
     def _is_enough(self, version: int) -> bool:
