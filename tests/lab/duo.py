@@ -91,13 +91,13 @@ class Duo:
     ) -> None:
         self.lab, self.folder = lab, folder
         (folder / "store").mkdir(exist_ok=True)
-        servers = [lab.stun("stun"), lab.stun("stun2")]
+        self.servers = [lab.stun("stun"), lab.stun("stun2")]
         self.hosts = lab.site("alice", first), lab.site("bob", second)
         self.tunnels = [host.wireguard("wg0", f"{ip}/24") for host, ip in zip(self.hosts, ADDRESSES, strict=True)]
         for side in (0, 1):
             self.tunnels[side].peer(self.tunnels[1 - side].public, f"{ADDRESSES[1 - side]}/32")
         self.options = [*(store or ("-b", "folder", "-o", f"path={folder / 'store'}"))]
-        for server in servers:
+        for server in self.servers:
             place = server.place6 if "fw6" in (first, second) else server.place
             self.options += ["--stun", f"[{place[0]}]:{place[1]}" if ":" in place[0] else f"{place[0]}:{place[1]}"]
         self.agents: dict[int, Process] = {}

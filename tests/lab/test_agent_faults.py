@@ -9,6 +9,8 @@ import base64
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,7 @@ from tests.lab.faults import (
 )
 from tests.lab.lab import Lab
 from tests.lab.space import wait_until
+from tests.lab.stun import StunServer
 from wgdisco.keys import PrivateKey
 
 pytestmark = pytest.mark.lab
@@ -457,6 +460,51 @@ def test_nothing_new_is_not_published(lab: Lab, tmp_path: Path) -> None:
     said = duo.state(0)["counters"]["publishes"]
     time.sleep(85.0)  # four looks
     assert duo.state(0)["counters"]["publishes"] == said, duo.words()
+    assert alive(duo), duo.words()
+
+
+@contextmanager
+def silent(*servers: StunServer) -> Iterator[None]:
+    """STUN servers that hear nothing."""
+    for server in servers:
+        server.host.nft(
+            "table inet silent {\nchain in {\ntype filter hook input priority 0\nudp dport 3478-3479 drop\n}\n}\n"
+        )
+    try:
+        yield
+    finally:
+        for server in servers:
+            server.host.nft("delete table inet silent\n")
+
+
+@pytest.mark.parametrize(
+    ("sites", "number"),
+    [(("masq", "masq"), 2), pytest.param(("sym", "fullcone"), 1, marks=full)],
+    ids=["all", "one of two before a symmetric NAT"],
+)
+def test_silent_stun_servers_change_nothing(lab: Lab, tmp_path: Path, sites: tuple[str, str], number: int) -> None:
+    """For two looks: the records keep what servers saw, nothing is published, and not one ping is lost."""
+    duo = connected(lab, tmp_path, *sites)
+    for side in (0, 1):  # the last thing that is published without a reason
+        wait_until(lambda side=side: "unknown" not in duo.state(side)["nat"], "the NAT was measured", SOON)
+    time.sleep(5.0)
+
+    def said() -> list[object]:
+        states = [duo.state(side) for side in (0, 1)]
+        kinds = [sorted((each["kind"], each["endpoint"]) for each in state["candidates"]) for state in states]
+        return [kinds, *((state["counters"]["publishes"], state["nat"], state["translated"]) for state in states)]
+
+    before = said()
+    assert str(before).count("server-reflexive") >= 2
+    with duo.pinging() as pings:
+        with silent(*duo.servers[:number]):
+            time.sleep(25.0)
+            problems = [duo.state(side).get("problems", []) for side in (0, 1)]
+            steady(lambda: said() == before, 20.0, "the record")
+        steady(lambda: said() == before, 25.0, "the record, when they answer again")
+        assert pings.lost == 0, duo.words()
+    # they were truly silent
+    assert all(any("no answer in time" in each for each in some) for some in problems), problems
     assert alive(duo), duo.words()
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from wgdisco.endpoint import Endpoint
 from wgdisco.errors import UsageError
-from wgdisco.sources.names import look_up, split
+from wgdisco.sources.names import split
+from wgdisco.sources.pins import Pins
 from wgdisco.sources.stun import DEFAULT_STUN_SERVERS
 
 
@@ -56,20 +57,20 @@ def test_the_default_servers_are_well_formed_and_of_four_operators():
 
 
 async def test_addresses_need_no_look_up():
-    assert await look_up("192.0.2.1:9", 4) == Endpoint.parse("192.0.2.1:9")
-    assert await look_up("[2001:db8::1]:9", 6) == Endpoint.parse("[2001:db8::1]:9")
+    assert await Pins().find("192.0.2.1:9", 4) == Endpoint.parse("192.0.2.1:9")
+    assert await Pins().find("[2001:db8::1]:9", 6) == Endpoint.parse("[2001:db8::1]:9")
     with pytest.raises(OSError, match=r"192\.0\.2\.1:9 is no IPv6 address"):
-        await look_up("192.0.2.1:9", 6)
+        await Pins().find("192.0.2.1:9", 6)
 
 
 async def test_a_name_is_looked_up_for_the_family_wanted():
-    assert await look_up("localhost:9", 4) == Endpoint.parse("127.0.0.1:9")
+    assert await Pins().find("localhost:9", 4) == Endpoint.parse("127.0.0.1:9")
 
 
 @pytest.mark.parametrize("name", ["no-such-name.invalid", "a" * 64 + ".example", "\udcff.example"])
 async def test_a_name_without_address_is_an_error_that_quotes_it(name):
     with pytest.raises(OSError, match="has no address") as caught:
-        await look_up(f"{name}:9", 4)
+        await Pins().find(f"{name}:9", 4)
     assert repr(name) in str(caught.value)
 
 
@@ -78,7 +79,7 @@ async def test_a_slow_resolver_does_not_hold_the_loop(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: go.wait(30) and [(0, 0, 0, "", ("192.0.2.5", 0))])
     import asyncio
 
-    asking = asyncio.ensure_future(look_up("slow.example:9", 4))
+    asking = asyncio.ensure_future(Pins().find("slow.example:9", 4))
     await asyncio.sleep(0.01)
     assert not asking.done()
     go.set()
@@ -88,12 +89,12 @@ async def test_a_slow_resolver_does_not_hold_the_loop(monkeypatch):
 def test_a_resolver_that_hangs_does_not_hold_the_end_of_the_process():
     code = (
         "import asyncio, socket, time\n"
-        "from wgdisco.sources.names import look_up\n"
+        "from wgdisco.sources.pins import Pins\n"
         "socket.getaddrinfo = lambda *_: time.sleep(600)\n"
         "async def main():\n"
         "    try:\n"
         "        async with asyncio.timeout(0.05):\n"
-        "            await look_up('silent.example:9', 4)\n"
+        "            await Pins().find('silent.example:9', 4)\n"
         "    except TimeoutError:\n"
         "        print('gave up')\n"
         "asyncio.run(main())\n"

@@ -148,6 +148,12 @@ async def test_a_dead_server_is_a_problem_when_its_vote_was_missed(port):
     assert where.problems == [f"stun: {dead.endpoint()}: no answer in time"]
 
 
+async def test_a_silent_server_is_not_blamed_for_the_family_it_has_no_address_of():
+    async with UDPPort(0) as port, StunServer(lose=999) as dead, StunServer("127.0.0.2") as one:
+        where = await ask(port, dead, one, deadline=0.1)
+    assert where.problems == [f"stun: {dead.endpoint()}: no answer in time"]
+
+
 async def test_without_any_answer_the_next_step_is_named(port):
     async with StunServer(lose=999) as dead:
         where = await ask(port, dead, deadline=0.05)

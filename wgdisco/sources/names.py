@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from wgdisco.endpoint import Endpoint
 from wgdisco.errors import UsageError
 
-__all__ = ["Answer", "ask", "look_up", "split"]
+__all__ = ["Answer", "ask", "split"]
 
 STUN_PORT = 3478
 
@@ -33,14 +33,6 @@ def split(server: str) -> tuple[str, int]:
     if not host or not (number.isascii() and number.isdigit() and 0 < int(number) < 65536):
         raise UsageError(f"STUN server {server!r}: expected HOST:PORT, as stun.example.org:3478")
     return host, int(number)
-
-
-async def look_up(server: str, version: int) -> Endpoint:
-    """The server's first address of IP version 4 or 6; raises OSError when it has none, UsageError as `split`."""
-    answer = await ask(server, version)
-    if isinstance(answer, OSError):
-        raise answer
-    return answer[0]
 
 
 def ask(server: str, version: int) -> asyncio.Future[Answer]:

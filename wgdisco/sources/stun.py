@@ -172,8 +172,10 @@ class _Poll:
 
     def _reason(self, server: str) -> str | None:
         """Why a server gave no answer; None when it was not waited for, since others had said enough."""
-        reasons = (self.errors.get((server, version)) for version in (4, 6))
-        return next((reason for reason in reasons if reason), "no answer in time" if self.late else None)
+        reasons = [self.errors.get((server, version)) for version in sorted(self.port.families)]
+        if None in reasons:
+            return "no answer in time" if self.late else None
+        return next(iter(reasons), None)
 
     async def _ask(self, server: str, version: int) -> None:
         try:
