@@ -16,7 +16,7 @@ from tests.backends.common import opening
 from tests.backends.dhtnodes import DhtServer, Swarm, swarm
 from tests.support import free_ports
 from wgdisco.backends.dht import BOOTSTRAP, DHT, wgdisco_backends
-from wgdisco.bep44.memory import Memory
+from wgdisco.bep44.memory import Memory, remembered_in
 from wgdisco.errors import StoreError, UsageError
 from wgdisco.testing import Author, BackendContract
 
@@ -170,19 +170,31 @@ async def test_who_answered_is_asked_again_after_a_restart(tmp_path):
         first = network.endpoints[0]
         async with opened(network, tmp_path) as backend:
             await backend.put(author.slot(), b"blob", 600)
-        assert first in Memory.load(tmp_path / "nodes").endpoints
+        assert first in Memory.load(remembered_in(tmp_path, "nodes", [str(first)])).endpoints
         await network.kill([first])
         async with opened(None, tmp_path, bootstrap=[str(first)]) as backend:
             assert await backend.get(author.reading()) == [b"blob"]
 
 
 async def test_a_spoilt_cache_is_ignored(tmp_path):
-    (tmp_path / "nodes").write_bytes(b"\0\xffrubbish\n" * 100)
-    async with swarm(8) as network, opened(network, tmp_path) as backend:
-        author = Author()
-        await backend.put(author.slot(), b"blob", 600)
-        assert await backend.get(author.reading()) == [b"blob"]
-    assert len(Memory.load(tmp_path / "nodes").endpoints) == 8
+    async with swarm(8) as network:
+        path = remembered_in(tmp_path, "nodes", map(str, network.endpoints[:1]))
+        path.write_bytes(b"\0\xffrubbish\n" * 100)
+        async with opened(network, tmp_path) as backend:
+            author = Author()
+            await backend.put(author.slot(), b"blob", 600)
+            assert await backend.get(author.reading()) == [b"blob"]
+    assert len(Memory.load(path).endpoints) == 8
+
+
+async def test_nodes_of_another_network_are_not_asked(tmp_path):
+    """Who goes from the public network to one of his own does not go on publishing in the public one."""
+    author = Author()
+    async with swarm(8) as public, swarm(8) as private:
+        async with opened(public, tmp_path) as backend:
+            await backend.put(author.slot(), b"blob", 600)
+        async with opened(private, tmp_path) as backend:
+            assert await backend.get(author.reading()) == []
 
 
 async def test_a_cache_that_cannot_be_written_is_no_error(tmp_path):

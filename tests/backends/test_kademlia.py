@@ -21,6 +21,7 @@ from tests.support import free_ports
 from wgdisco.backends import _kademlia_values as values
 from wgdisco.backends._kademlia_values import Shelf, Value, admitted
 from wgdisco.backends.kademlia import Kademlia
+from wgdisco.bep44.memory import remembered_in
 from wgdisco.errors import ConfigError, StoreError, UsageError
 from wgdisco.testing import Author, BackendContract
 
@@ -300,9 +301,11 @@ async def test_members_that_answered_are_remembered_as_text(tmp_path: Path) -> N
     async with swarm(4) as members:
         async with opened(where(members[0]), cache=tmp_path) as backend:
             await backend.put(author.slot(), b"x", LATER)
-        told = (tmp_path / "members").read_text()
-        assert all(str(where(member)) in told for member in members)
-        async with opened(f"127.0.0.1:{free_ports()[0]}", cache=tmp_path) as backend:
+        gone = str(where(members[0]))
+        remembered = remembered_in(tmp_path, "members", [gone])
+        assert all(str(where(member)) in remembered.read_text() for member in members)
+        members[0].stop()
+        async with opened(gone, cache=tmp_path) as backend:
             assert await backend.get(author.reading()) == [b"x"]
 
 

@@ -6,7 +6,7 @@ import asyncio
 import pytest
 
 from wgdisco.bep44.known import MANY, known
-from wgdisco.bep44.memory import Memory
+from wgdisco.bep44.memory import Memory, remembered_in
 from wgdisco.cli.common import Setting, add_whereabouts, sources
 from wgdisco.cli.endpoints import THOROUGH, thorough
 from wgdisco.config import Config, load
@@ -161,7 +161,7 @@ async def test_named_nodes_are_asked_whatever_the_store(port):
 
 async def test_the_nodes_of_the_store_are_those_it_remembers_and_starts_from(port, monkeypatch, tmp_path):
     monkeypatch.setattr("wgdisco.state.folder_for", lambda *_: tmp_path)
-    Memory((APART[0],)).save(tmp_path / "cache" / "dht" / "nodes")
+    Memory((APART[0],)).save(remembered_in(tmp_path / "cache" / "dht", "nodes", ["127.0.0.1:5", "127.0.0.1:6"]))
     (observed,) = outside(port, "--stun", "none", backend=["dht"], option=["bootstrap=127.0.0.1:5,127.0.0.1:6"])
     assert await observed.nodes() == [APART[0], Endpoint.parse("127.0.0.1:5"), Endpoint.parse("127.0.0.1:6")]
 

@@ -15,7 +15,7 @@ from wgdisco.bep44 import Item, NoAnswer, Node, Stored
 from wgdisco.bep44.entry import Entry, enter
 from wgdisco.bep44.known import known
 from wgdisco.bep44.krpc import Code
-from wgdisco.bep44.memory import Memory
+from wgdisco.bep44.memory import Memory, remembered_in
 from wgdisco.bep44.node import ANYWHERE
 from wgdisco.bep44.resolve import split
 from wgdisco.endpoint import Endpoint
@@ -138,7 +138,7 @@ class DHT(Backend):
 
     @property
     def _file(self) -> Path | None:
-        return None if self.cache is None else self.cache / "nodes"
+        return remembered_in(self.cache, "nodes", self.bootstrap)
 
 
 def _unanswered(entry: Entry) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from wgdisco.backend import Backend, Slot
 from wgdisco.backends._kademlia_values import KEPT, TRUTH, Value
-from wgdisco.bep44.memory import Memory
+from wgdisco.bep44.memory import Memory, remembered_in
 from wgdisco.bep44.resolve import resolve, split
 from wgdisco.endpoint import Endpoint
 from wgdisco.errors import ConfigError, StoreError
@@ -137,7 +137,7 @@ class Kademlia(Backend):
 
     @property
     def _file(self) -> Path | None:
-        return None if self.cache is None else self.cache / "members"
+        return remembered_in(self.cache, "members", self.bootstrap)
 
 
 def _refused(slot: Slot, reason: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,11 +12,17 @@ from pathlib import Path
 from wgdisco.endpoint import Endpoint
 from wgdisco.errors import UsageError
 
-__all__ = ["Memory"]
+__all__ = ["Memory", "remembered_in"]
 
 MOST = 64  # nodes that are remembered
 LARGEST = 16384  # bytes that are read
 HEAD = "# wgdisco: nodes of the DHT that answered; may be deleted"
+
+
+def remembered_in(folder: Path | None, name: str, bootstrap: Iterable[str]) -> Path | None:
+    """The file for one network, told by its bootstrap nodes: those of another one must never see our records."""
+    told = hashlib.blake2b("\n".join(sorted(set(bootstrap))).encode(), digest_size=4).hexdigest()
+    return None if folder is None else folder / f"{name}-{told}"
 
 
 @dataclass(frozen=True, slots=True)
