@@ -23,6 +23,7 @@ SOON = 1.0  # seconds at least between two looks, however often something change
 FIRST_LOOK = 0.5  # seconds that the first publish waits for a look at the other side
 REPAIR = 300.0  # seconds between two looks at what the stores still have of ours
 OUTAGE = 60.0  # the same where a store was down meanwhile, which may have lost its memory
+NOWHERE = "no endpoint of ours is known, so nothing new is published; see what is missing with: wgdisco endpoints"
 RETRY = 5.0  # seconds at most after a publish that no store took; the first time 1 s, then 2 s
 
 
@@ -95,7 +96,8 @@ class Announcer:
                     measured = True
                     await self.once(thorough=True)
                 start, stored = clock(), self.publication is not None and bool(self.publication.stored)
-                await self._wait(self._pause() if stored else min(2.0 ** min(self._vain - 1, 9), RETRY))
+                again = min(2.0 ** min(self._vain - 1, 9), RETRY)
+                await self._wait(self._pause() if stored or not self.said[0] else again)
                 await self.once()
                 await asyncio.sleep(max(0.0, start + SOON - clock()))
         finally:
@@ -120,7 +122,10 @@ class Announcer:
         self._hurry.clear()
 
     async def once(self, *, thorough: bool = False) -> Publication:
-        """Gather, and publish if there is something new to say or the record is due; anew when we move meanwhile."""
+        """Gather, and publish if there is something new to say or the record is due; anew when we move meanwhile.
+
+        Without an endpoint nothing is published, since that would mean good-bye.
+        """
         while (publication := await self._once(thorough)) is None:
             thorough = False
         return publication
@@ -130,21 +135,27 @@ class Announcer:
         where = self.where = self.steady.take(await self.gather(thorough))
         scope = self.audiences[0].scope.name.lower() if self.audiences else "peers"
         said = publishable(where.found, scope, expose_hosts=self.expose_hosts), self._hints(where)
+        self._complain(where.problems if said[0] else [*where.problems, NOWHERE])
+        if not said[0]:
+            self.told.set()
+            return self.publication or Publication(0, 0, [], self.audiences, [], {})
         moved = not alike(said[0], self.said[0], where.nat.mapping)
         same = not moved and said[1] == self.said[1]
         if self.publication is not None and same and not self._due(self.publication):
             return self.publication
         if same and self.publication is not None and (self._owed or not self.publication.stored):
             said = self.said  # the identical bytes again: who answers first is by chance
-        for problem in where.problems:
-            if problem not in self._problems:
-                self._problems.add(problem)
-                self.say(problem)
         await self._first_look()
         self.said = said
         if self.publication is not None and moved:
             self.changed()
         return await self._publish(said)
+
+    def _complain(self, problems: Sequence[str]) -> None:
+        for problem in problems:
+            if problem not in self._problems:
+                self._problems.add(problem)
+                self.say(problem)
 
     async def _publish(self, said: tuple[list[Candidate], dict[str, Any]]) -> Publication | None:
         """Return when a store has it, or all have failed; those that are slow go on until the next publish.

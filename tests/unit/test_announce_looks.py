@@ -131,3 +131,17 @@ async def test_who_was_seen_by_nobody_looks_again_soon_and_measures_the_nat_then
     await asyncio.gather(running, return_exceptions=True)
     assert slept == [1.0, 2.0, 4.0, 20.0, 20.0]
     assert looks.thorough == [False, False, False, False, True, False]
+
+
+async def test_without_an_endpoint_nothing_is_published_and_that_is_said_once(node):
+    """An empty record is a good-bye, and the last one with endpoints is better than none."""
+    said, looks = [], Looks(Where(), Where(), look(), Where())
+    announcer = Announcer(node, looks, node.readers(Scope.PEERS, [BOB.public]), said.append)
+    for _ in range(2):
+        assert not (await announcer.once()).stored
+    assert announcer.told.is_set()
+    assert (announcer.publishes, len(said), "wgdisco endpoints" in said[0]) == (0, 1, True)
+    first = await announcer.once()
+    assert first.stored
+    assert await announcer.once() is first
+    assert announcer.publishes == 1
