@@ -40,11 +40,11 @@ GOODBYE = 5.0  # seconds for the last publish
 class Means:
     """What the configuration says; made anew at every start and at SIGHUP.
 
-    `node(broken)` opens the node, telling `broken` of each backend that cannot be built; `sources` gives what says
-    where we are, and `gather` makes of them what asks them all; `scope` is who may read.
+    `node(interface, broken)` opens the node, telling `broken` of each backend that cannot be built; `sources` gives
+    what says where we are, and `gather` makes of them what asks them all; `scope` is who may read.
     """
 
-    node: Callable[[Callable[[WgdiscoError], None]], AbstractAsyncContextManager[Node]]
+    node: Callable[[Interface, Callable[[WgdiscoError], None]], AbstractAsyncContextManager[Node]]
     sources: Callable[[Interface, Port | None], Sequence[Source]]
     gather: Callable[[Sequence[Source]], Callable[[bool], Awaitable[Where]]]
     scope: Scope
@@ -114,7 +114,7 @@ class Agent:
         device, interface = self._open()
         means = self.prepare(interface)
         async with (
-            means.node(self._broken) as node,
+            means.node(interface, self._broken) as node,
             self._open_session(node, device, interface, means) as session,
         ):
             tasks = self._tasks(session)
@@ -131,11 +131,12 @@ class Agent:
         self._reload.set()
 
     async def _live(self) -> None:
-        """A node for as long as the interface keeps its key and the configuration stays."""
+        """A node for as long as the interface keeps its key and its mark, and the configuration stays."""
         device, interface = self._open()
         self._configure(interface)
         assert self._means is not None  # _configure raises where there is none
-        async with self._means.node(self._broken) as node:
+        fwmark = interface.fwmark
+        async with self._means.node(interface, self._broken) as node:
             for problem in node.state.problems:
                 self._say(problem)
             while not self._reload.is_set():
@@ -143,6 +144,8 @@ class Agent:
                     await self._run(session, device)
                 device, interface = self._open()
                 if interface.public != (node.private.public if node.private is not None else None):
+                    return
+                if interface.fwmark != fwmark:  # connections of the stores without it may lead into the tunnel now
                     return
 
     def _open(self) -> tuple[Device, Interface]:

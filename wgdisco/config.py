@@ -49,7 +49,7 @@ class Config(Struct, frozen=True):
     `lifetime` seconds of a record, `endpoints` what to publish instead of finding out, `stun` the servers to ask
     (empty: none), `observers` the DHT nodes to ask where no STUN server answers (empty: none), `portmap` whether the
     agent asks the router to forward our port, `expose_hosts` whether the audience `key` learns addresses inside our
-    network, `backends` a table for each store.
+    network, `stores_through_tunnel` whether a full tunnel is the way to the stores, `backends` a table for each store.
     """
 
     to: Literal["peers", "network", "key"] | None = None
@@ -60,6 +60,7 @@ class Config(Struct, frozen=True):
     observers: tuple[str, ...] | None = None
     portmap: bool = False
     expose_hosts: bool = False
+    stores_through_tunnel: bool = False
     backends: dict[str, dict[str, Any]] = {}
 
     def secrets(self) -> list[bytes]:

@@ -190,7 +190,7 @@ class Running:
         return ask
 
     @asynccontextmanager
-    async def node(self, _broken):
+    async def node(self, _interface, _broken):
         yield self.scene.node(self.tunnel.own, *self.backends)
 
     def run(self):

@@ -30,6 +30,7 @@ __all__ = [
     "bring_back",
     "command",
     "configure",
+    "full_tunnel",
     "home",
     "known",
     "outer",
@@ -157,6 +158,19 @@ def bring_back(duo: Duo, side: int, *, private: bytes | None = None, port: int =
     new.peer(duo.tunnels[1 - side].public, f"{ADDRESSES[1 - side]}/32")
     duo.tunnels[side] = new
     return new
+
+
+def full_tunnel(duo: Duo, side: int) -> None:
+    """Everything goes through the tunnel but what WireGuard itself sends, by the rules of wg-quick(8)."""
+    host, mark = duo.hosts[side], 51820
+    duo.tunnels[side].set(f"fwmark={mark}")
+    duo.tunnels[side].peer(duo.tunnels[1 - side].public, "0.0.0.0/0")
+    host.sysctl("net/ipv4/conf/all/src_valid_mark=1")
+    host.ip(
+        f"route add 0.0.0.0/0 dev wg0 table {mark}",
+        f"rule add not fwmark {mark} table {mark}",
+        "rule add table main suppress_prefixlength 0",
+    )
 
 
 def configure(duo: Duo, side: int, text: str) -> None:

@@ -22,6 +22,7 @@ from tests.lab.faults import (
     bring_back,
     command,
     configure,
+    full_tunnel,
     home,
     known,
     outer,
@@ -540,19 +541,6 @@ def test_two_agents_with_one_key(lab: Lab, tmp_path: Path) -> None:
 
 
 # ---- ways of using a tunnel
-
-
-def full_tunnel(duo: Duo, side: int) -> None:
-    """Everything goes through the tunnel but what WireGuard itself sends, by the rules of wg-quick(8)."""
-    host, mark = duo.hosts[side], 51820
-    duo.tunnels[side].set(f"fwmark={mark}")
-    duo.tunnels[side].peer(duo.tunnels[1 - side].public, "0.0.0.0/0")
-    host.sysctl("net/ipv4/conf/all/src_valid_mark=1")
-    host.ip(
-        f"route add 0.0.0.0/0 dev wg0 table {mark}",
-        f"rule add not fwmark {mark} table {mark}",
-        "rule add table main suppress_prefixlength 0",
-    )
 
 
 def test_a_full_tunnel(lab: Lab, tmp_path: Path) -> None:

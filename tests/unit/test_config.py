@@ -28,6 +28,7 @@ lifetime = 7200
 endpoints = ["192.0.2.7:51820", "[2001:db8::7]:51820"]
 stun = ["stun.example.org:3478", "192.0.2.1"]
 expose_hosts = true
+stores_through_tunnel = true
 
 [backends.folder]
 path = "/srv/wgdisco"
@@ -63,6 +64,7 @@ def test_a_file_says_everything(file: Path) -> None:
         endpoints=("192.0.2.7:51820", "[2001:db8::7]:51820"),
         stun=("stun.example.org:3478", "192.0.2.1"),
         expose_hosts=True,
+        stores_through_tunnel=True,
         backends={
             "folder": {"path": "/srv/wgdisco"},
             "etcd": {
@@ -90,7 +92,7 @@ def test_an_empty_file_says_nothing(file: Path) -> None:
         ("to = 'key'\n[backend.etcd]\n", "2: unknown key 'backend'; did you mean 'backends'?"),
         (
             "zzz = 1\n",
-            "1: unknown key 'zzz'; there are: to, networks, lifetime, endpoints, stun, observers, portmap, expose_hosts, backends",
+            "1: unknown key 'zzz'; there are: to, networks, lifetime, endpoints, stun, observers, portmap, expose_hosts, stores_through_tunnel, backends",
         ),
         ("lifetime = 5\n", "1: lifetime = 5: expected whole number >= 60, <= 86400"),
         ("lifetime = '1h'\n", "1: lifetime = '1h': expected whole number >= 60, <= 86400"),

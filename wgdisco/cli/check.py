@@ -46,12 +46,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _check(here: Setting) -> int:
+    from wgdisco.device.resolver import inside
+
     worst = 0 if _line(here.private is not None, "key", "a private key is there" if here.private else NO_KEY) else 4
     if here.interface is not None:
         peers = "1 peer" if len(here.peers) == 1 else f"{len(here.peers)} peers"
         about = f"{here.interface.name}, port {here.interface.listen_port}, {peers}"
         _line(bool(here.interface.listen_port), "interface", about)
         worst = worst or await _whereabouts(here)
+        if remark := inside(here.interface.name):
+            print(f"note names: {remark}")
     async with here.node() as node:
         async for good in _stores(node):
             worst = worst or (0 if good else 3)

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -170,6 +170,13 @@ class Setting:
             raise AccessError(f"{self.interface.name} has no private key; set one with `wg set`, or `wg-quick up`")
         return self.device, self.interface, self.private
 
+    def _outside(self) -> AbstractContextManager[None]:
+        from wgdisco.device.mark import outside
+
+        if self.interface is None or self.config.stores_through_tunnel:
+            return nullcontext()
+        return outside(self.interface.name, self.interface.fwmark, note)
+
     def networks(self) -> list[bytes]:
         """The secrets of the networks we are in, the one to publish with first."""
         from wgdisco.config import read_network_secret
@@ -180,7 +187,10 @@ class Setting:
 
     @asynccontextmanager
     async def node(self, broken: Callable[[WgdiscoError], None] | None = None) -> AsyncGenerator[Node, None]:
-        """The node, opened; everything is closed afterwards. `broken` is told of backends that cannot be built."""
+        """The node, opened; everything is closed afterwards. `broken` is told of backends that cannot be built.
+
+        Meanwhile this process sends with the interface's fwmark: its stores are beside the tunnel.
+        """
         from wgdisco.config import combine
         from wgdisco.node import open_node
 
@@ -198,10 +208,11 @@ class Setting:
             deadline=self.options.deadline,
             broken=broken,
         )
-        async with opening as node:
-            for problem in node.state.problems:
-                note(problem)
-            yield node
+        with self._outside():
+            async with opening as node:
+                for problem in node.state.problems:
+                    note(problem)
+                yield node
 
 
 def setting(options: argparse.Namespace, *, needed: bool = True) -> Setting:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from wgdisco.cli.common import (
@@ -24,6 +26,8 @@ from wgdisco.cli.common import (
 if TYPE_CHECKING:
     from wgdisco.agent import Agent, Means
     from wgdisco.device import Interface
+    from wgdisco.errors import WgdiscoError
+    from wgdisco.node import Node
 
 __all__ = ["configure", "run"]
 
@@ -86,12 +90,24 @@ def _means(options: argparse.Namespace, name: str) -> Means:
     options.interface = name
     here = setting(options)
     return Means(
-        node=here.node,
+        node=lambda interface, broken: _node(_with(here, interface), broken),
         sources=lambda interface, port: sources(_with(here, interface), port, resident=True, outlive=options.once),
         gather=gathering,
         scope=scope_of(here),
         expose_hosts=here.expose_hosts,
     )
+
+
+@asynccontextmanager
+async def _node(here: Setting, broken: Callable[[WgdiscoError], None]) -> AsyncGenerator[Node, None]:
+    """The node; what names cost in a full tunnel is said first."""
+    from wgdisco.device.resolver import inside
+
+    _, interface, _ = here.wireguard
+    if remark := inside(interface.name):
+        note(remark)
+    async with here.node(broken) as node:
+        yield node
 
 
 def _with(here: Setting, interface: Interface) -> Setting:

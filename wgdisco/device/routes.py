@@ -12,13 +12,14 @@ from wgdisco.device.genetlink import attribute, attributes
 from wgdisco.device.rtnetlink import Link, RouteNetlink
 from wgdisco.endpoint import Address
 
-__all__ = ["Route", "Routes", "is_wireguard"]
+__all__ = ["Route", "Routes", "is_strict", "is_wireguard"]
 
 ROUTE = struct.Struct("=BBBBBBBBI")
 GET_ROUTE = 26
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_MARK, RTA_VIA = 1, 4, 5, 7, 16, 18
 UNICAST, LOCAL, BROADCAST, ANYCAST, MULTICAST = 1, 2, 3, 4, 5
 USABLE = (UNICAST, LOCAL, BROADCAST, ANYCAST, MULTICAST)
+CONF = Path("/proc/sys/net/ipv4/conf")
 UAPI_FOLDER = Path("/var/run/wireguard")  # where userspace WireGuard puts its sockets, as wg(8) expects them
 
 
@@ -46,6 +47,15 @@ def is_wireguard(link: Link) -> bool:
         return (UAPI_FOLDER / f"{link.name}.sock").exists()
     except PermissionError:  # only root may look, so a tun interface gets no benefit of the doubt
         return link.kind == "tun"
+
+
+def is_strict(interface: str) -> bool:
+    """Whether IPv4 packets are dropped that came in where an answer would not go out (rp_filter 1, RFC 3704)."""
+    try:
+        values = [int((CONF / each / "rp_filter").read_text()) for each in ("all", interface)]
+    except (OSError, ValueError):
+        return False
+    return max(values) == 1  # the kernel's rule: the larger of the two counts
 
 
 class Routes:

@@ -1,7 +1,8 @@
 """Host names of STUN servers, looked up without blocking anything, the end of the process included.
 
 The system's resolver does the work, so the questions carry no fwmark: in a full tunnel they go through the tunnel, as
-all other names of the host do. Where that must not happen, or DNS is not there yet, write addresses instead of names.
+all other names of the host do (device/resolver.py tells when). Where that must not happen, or DNS is not there yet,
+write addresses instead of names.
 """
 
 from __future__ import annotations
