@@ -118,7 +118,8 @@ class Announcer:
     async def _wait(self, seconds: float) -> None:
         """Sleep, unless somebody is in a hurry."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._hurry.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
         self._hurry.clear()
 
     async def once(self, *, thorough: bool = False) -> Publication:
@@ -238,7 +239,8 @@ class Announcer:
     async def _first_look(self) -> None:
         if self.publication is None and self.looked is not None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.looked.wait(), FIRST_LOOK)
+                async with asyncio.timeout(FIRST_LOOK):
+                    await self.looked.wait()
 
     async def leave(self) -> Publication:
         """Say good-bye: a record without endpoints replaces the last one."""

@@ -30,7 +30,8 @@ async def once(agent: Agent, patience: float) -> int:
             await asyncio.sleep(GLANCE)
         if session.fleet is not None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(session.seeker.complete.wait(), max(0.1, end - time.monotonic()))
+                async with asyncio.timeout(max(0.1, end - time.monotonic())):
+                    await session.seeker.complete.wait()
             await session.fleet.freshen()
         published = session.announcer.publication
         if published is None or not published.stored:

@@ -713,3 +713,24 @@ def test_nothing_is_removed_before_something_was_published(tmp_path) -> None:
             return old - alice.backends[0]._room.values.keys()
 
     assert virtually(work()) == set()
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_a_cancellation_that_comes_with_news_ends_it(tmp_path, turns: int) -> None:
+    """At whichever turn of the loop, or the agent would wait for ever for the end of it."""
+
+    async def work() -> bool:
+        alice = Announced(tmp_path)
+        async with alice.working() as announcer:
+            running = asyncio.ensure_future(announcer.run())
+            await asyncio.sleep(50)
+            announcer.hurry()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            running.cancel()
+            await asyncio.wait({running}, timeout=10)
+            ended = running.cancelled()
+            running.cancel()
+            return ended
+
+    assert virtually(work())

@@ -142,7 +142,8 @@ class _Program(asyncio.SubprocessProtocol):
                 os.killpg(self.transport.get_pid(), signal.SIGKILL)
         self.transport.close()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.exited.wait(), GRACE)
+            async with asyncio.timeout(GRACE):
+                await self.exited.wait()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It was started."""

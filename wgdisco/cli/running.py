@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -33,6 +33,11 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         _abandon(loop)
 
 
+async def _within_grace(work: Awaitable[None]) -> None:
+    async with asyncio.timeout(GRACE):
+        await work
+
+
 def _abandon(loop: asyncio.AbstractEventLoop) -> None:
     left = asyncio.all_tasks(loop)
     for task in left:
@@ -40,7 +45,7 @@ def _abandon(loop: asyncio.AbstractEventLoop) -> None:
     if left:
         loop.run_until_complete(asyncio.wait(left, timeout=GRACE))
     with suppress(TimeoutError):
-        loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), GRACE))
+        loop.run_until_complete(_within_grace(loop.shutdown_asyncgens()))
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.remove_signal_handler(number)
     asyncio.set_event_loop(None)
