@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from wgdisco.device import Device, Interface, Network
 from wgdisco.device.events import Monitor
+from wgdisco.device.timeline import Timeline, boottime
 from wgdisco.keys import PublicKey
 from wgdisco.sources import Where
 
-__all__ = ["Identity", "Lookout", "boottime", "identity"]
+__all__ = ["Identity", "Lookout", "identity"]
 
 LOOK = 1.0  # seconds between two looks at the interface
 SHARE = 100  # times as long as a look takes until the next one, where there are thousands of peers
@@ -49,15 +50,11 @@ def difference(before: Identity, now: Identity) -> str:
     return " and ".join(name for name, differs in changed.items() if differs)
 
 
-def boottime() -> float:
-    """Seconds since the host started, its sleep included."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 class Lookout:
-    """Calls `moved` when our addresses or ways out changed, `woke` after a sleep, `stirred` when they may have changed.
+    """Calls `moved` when our addresses or ways out changed, `stirred` when they may have changed.
 
-    `addresses` says where we are by the host's own knowledge, at once. `interface` is the latest reading.
+    And `woke`, with what happened in words, after a sleep and when the wall clock was set. `addresses` says where we
+    are by the host's own knowledge, at once. `interface` is the latest reading.
     """
 
     def __init__(
@@ -66,10 +63,13 @@ class Lookout:
         addresses: Callable[[], Awaitable[Where]],
         moved: Callable[[], None],
         stirred: Callable[[], None],
-        woke: Callable[[], None],
+        woke: Callable[[str], None],
         clock: Callable[[], float] = boottime,
+        wall: Callable[[], float] | None = None,
     ) -> None:
+        """`clock` is the host's uptime in seconds, `wall` the time in seconds since 1970."""
         self.device, self.addresses, self.clock = device, addresses, clock
+        self._timeline = Timeline(wall, clock)
         self.moved, self.stirred, self.woke = moved, stirred, woke
         self.interface = device.read()
         self._identity = identity(self.interface)
@@ -83,8 +83,11 @@ class Lookout:
             while True:
                 due = self.clock() + pause
                 happened = await self._wait(pause)
-                if self.clock() > due + LATE:
-                    self.woke()
+                step, slept = self._timeline.look(), self.clock() > due + LATE
+                if step:
+                    self.woke(f"the clock was set {'forward' if step > 0 else 'back'} by {abs(step):.0f} s")
+                elif slept:
+                    self.woke("this host slept, or its clock was held")
                 start = time.monotonic()
                 self.interface = self.device.read()
                 if changed := difference(self._identity, identity(self.interface)):
