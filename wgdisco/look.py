@@ -15,8 +15,8 @@ from wgdisco.sources import Where
 
 __all__ = ["Identity", "Lookout", "identity"]
 
-LOOK = 1.0  # seconds between two looks at the interface
-SHARE = 100  # times as long as a look takes until the next one, where there are thousands of peers
+LOOK = 1.0  # seconds between two looks at the clocks, and at the interface
+SHARE = 100  # times as long as a look at the interface takes until the next one, where there are thousands of peers
 SETTLE = 0.03  # seconds in which several changes count as one: an address goes before the next one comes
 LATE = 4.0  # seconds; whose timer is so late has slept
 CALM = 5.0  # seconds between two looks around when events show nothing new
@@ -79,22 +79,29 @@ class Lookout:
     async def run(self) -> str:
         """Return what changed at the interface, when something did; raises NoDevice when it is gone."""
         with Monitor(self._event.set):
-            known, pause = await self._here(), LOOK
+            known, rested = await self._here(), 0.0
             while True:
-                due = self.clock() + pause
-                happened = await self._wait(pause)
-                step, slept = self._timeline.look(), self.clock() > due + LATE
-                if step:
-                    self.woke(f"the clock was set {'forward' if step > 0 else 'back'} by {abs(step):.0f} s")
-                elif slept:
-                    self.woke("this host slept, or its clock was held")
+                due = self.clock() + LOOK
+                happened = await self._wait(LOOK)
+                self._watch(due)
+                if not happened and time.monotonic() < rested:
+                    continue
                 start = time.monotonic()
                 self.interface = self.device.read()
                 if changed := difference(self._identity, identity(self.interface)):
                     return changed
-                pause = max(LOOK, SHARE * (time.monotonic() - start))
+                end = time.monotonic()
+                rested = end + SHARE * (end - start) - LOOK / 2  # at the look that is nearest
                 if happened:
                     known = await self._compare(known)
+
+    def _watch(self, due: float) -> None:
+        """Whether time has passed as it should: a timer that was `due` may be late, and the wall clock elsewhere."""
+        step = self._timeline.look()
+        if step:
+            self.woke(f"the clock was set {'forward' if step > 0 else 'back'} by {abs(step):.0f} s")
+        elif self.clock() > due + LATE:
+            self.woke("this host slept, or its clock was held")
 
     async def _compare(self, known: object) -> object:
         here = await self._here()

@@ -268,6 +268,21 @@ def test_a_timer_that_is_four_seconds_late_has_slept(host, seconds, heard) -> No
     assert host.heard == heard
 
 
+@pytest.mark.parametrize("word", ["slept", "set"])
+def test_where_the_interface_is_looked_at_rarely_the_clocks_are_not(host, word) -> None:
+    """A look at thousands of peers takes 0.3 s."""
+
+    async def work() -> list[str]:
+        async with host.watched():
+            host.takes = 0.3
+            await asyncio.sleep(2 * LOOK)
+            setattr(host, word, 10.0)
+            await asyncio.sleep(2 * LOOK)
+            return host.heard
+
+    assert virtually(work()) == [{"slept": SLEPT, "set": "the clock was set forward by 10 s"}[word]]
+
+
 def test_a_sleep_that_an_event_ends_is_one_too(host) -> None:
     """The network comes up before the timer is over."""
 
