@@ -121,7 +121,7 @@ def _counted(before: Counters, session: Session) -> Counters:
 
 def _fleet(session: Session, interface: Interface) -> dict[str, int]:
     now = time.time()
-    live = sum(1 for peer in interface.peers.values() if peer.handshake and now - peer.handshake < 180)
+    live = sum(1 for peer in interface.peers.values() if peer.handshake and now - peer.handshake - peer.stepped < 180)
     found = len(session.fleet.latest) if session.fleet is not None else 0
     return {"connected": live, "peers": len(interface.peers), "records": found}
 
@@ -135,8 +135,9 @@ def _peer(session: Session, tender: Tender, interface: Interface, diary: Diary) 
     report = PeerReport(key=str(key), state=_state(tender), since=tender.since, last=diary.last.get(str(key), ""))
     if peer is not None:
         report.endpoint = str(peer.endpoint) if peer.endpoint is not None else ""
-        report.handshake, report.rx, report.tx, report.keepalive = peer.handshake, peer.rx, peer.tx, peer.keepalive
-    report.received, report.verdict = tender.pulse.received, tender.outlook.verdict or ""
+        report.handshake = peer.handshake + peer.stepped  # by the clock of now, so that its age is true
+        report.rx, report.tx, report.keepalive = peer.rx, peer.tx, peer.keepalive
+    report.received, report.verdict = tender.pulse.heard_at(), tender.outlook.verdict or ""
     if (search := session.seeker.searches.get(tender.peer)) is not None:
         refused = sum((answer.refused for answer in search.answers.values()), Counter())
         report.refused = dict(refused)

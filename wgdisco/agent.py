@@ -20,6 +20,7 @@ from wgdisco.audience import Scope
 from wgdisco.device import Device, Interface, open_device
 from wgdisco.device.port import Port, WireGuardPort
 from wgdisco.device.shared import SharedDevice
+from wgdisco.device.timeline import Timeline
 from wgdisco.errors import AccessError, NoDevice, UsageError, WgdiscoError
 from wgdisco.keys import PublicKey
 from wgdisco.look import Lookout
@@ -76,6 +77,7 @@ class Agent:
         self.trouble = "it has just started"
         self._say = say
         self._lookout: Lookout | None = None
+        self._timeline = Timeline()
         self._means: Means | None = None
         self._reload = asyncio.Event()
 
@@ -150,7 +152,7 @@ class Agent:
 
     def _open(self) -> tuple[Device, Interface]:
         """The interface; raises AccessError that says what is missing, NoDevice included."""
-        device = SharedDevice(open_device(self.name))
+        device = SharedDevice(open_device(self.name), self._timeline)
         interface = device.read()
         if interface.private is None:
             raise AccessError(f"{self.name} has no private key; set one with `wg set`, or `wg-quick up`")
@@ -241,9 +243,9 @@ class Agent:
         ]
 
     async def _look(self, session: Session, device: Device) -> str:
-        def woke() -> None:
-            self._say("this host slept, or its clock was held; looking at everything anew")
-            session.moved()
+        def woke(why: str) -> None:
+            self._say(f"{why}; looking at everything anew")
+            session.woke()
 
         self._lookout = Lookout(device, session.addresses, session.moved, session.announcer.hurry, woke)
         return await self._lookout.run()

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from wgdisco.audience import Audience
+from wgdisco.audience import SKEW, Audience
 from wgdisco.discovery import Outcome
+from wgdisco.freshness import MARGIN
 from wgdisco.node import Node, Publication
 from wgdisco.policy import publishable
 from wgdisco.record import Candidate, Kind
@@ -259,5 +260,6 @@ class Announcer:
 
     def _due(self, publication: Publication) -> bool:
         """Whether to say it anew: since that time has come, or since what is `said` is not what was published."""
-        third = 1000 * publication.lifetime // 3
-        return self._owed or not publication.stored or self.node.clock() - publication.issued >= third
+        age, third = self.node.clock() - publication.issued, 1000 * publication.lifetime // 3
+        # ahead of a clock that was set back, up to what readers tolerate: another one could only be later still
+        return self._owed or not publication.stored or not MARGIN - SKEW <= age < third

@@ -86,9 +86,12 @@ class Audience:
             offset = self._offsets[subject.raw] = int.from_bytes(digest[:4], "big") % DAY
         return (now // 1000 - offset) // DAY
 
-    def readable(self, subject: PublicKey, now: int) -> list[Place]:
-        """Where a reader asks: the current period, and its neighbour within the tolerated skew of a border."""
-        numbers = {self.period(subject, now + shift): None for shift in (0, -SKEW, SKEW)}
+    def readable(self, subject: PublicKey, now: int, ahead: int = 0) -> list[Place]:
+        """Where a reader asks: the current period, and its neighbour within the tolerated skew of a border.
+
+        Everywhere from now on for `ahead` milliseconds, less than a day: for who will go on asking there.
+        """
+        numbers = {self.period(subject, now + shift): None for shift in (0, -SKEW, SKEW + ahead)}
         return [self.place(subject, number) for number in numbers]
 
     def writable(self, subject: PublicKey, now: int, end: int) -> list[Place]:

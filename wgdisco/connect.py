@@ -118,7 +118,7 @@ class Link:
     def begin(self) -> None:
         """Forget what was: `connected` is about handshakes from now on."""
         self.before = self._noted(self.read())
-        self.started = time.time()
+        self.started = time.monotonic()
         self._received = self.before.rx
 
     def read(self) -> Peer:
@@ -134,11 +134,11 @@ class Link:
     def connected(self) -> bool:
         """Whether a handshake has come about since we began."""
         peer = self._noted(self.read())
-        return peer.handshake > max(self.before.handshake, self.started - 1.0)
+        return peer.handshake > 0 and peer.handshake != self.before.handshake
 
     def waited(self) -> float:
         """Seconds since we began."""
-        return time.time() - self.started
+        return time.monotonic() - self.started
 
     async def handshake(self, seconds: float) -> bool:
         """Wait up to `seconds` for a handshake; who waits long looks less often."""

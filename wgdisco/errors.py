@@ -16,6 +16,7 @@ WgdiscoError                 70  never raised itself; anything that is not below
 
 from __future__ import annotations
 
+from math import inf
 from typing import ClassVar
 
 __all__ = [
@@ -47,11 +48,14 @@ class NotFound(WgdiscoError):  # noqa: N818 - named after what the caller learns
 
 
 class RecordRefused(NotFound):
-    """A blob that must not be used; `reason` is one of the names in SPEC section 5."""
+    """A blob that must not be used; `reason` is one of the names in SPEC section 5.
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    That is so while the clock (milliseconds) is at least `since` and below `until`; else it has to be judged anew.
+    """
+
+    def __init__(self, reason: str, detail: str = "", *, since: float = -inf, until: float = inf) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason = reason
+        self.reason, self.since, self.until = reason, since, until
 
 
 class UsageError(WgdiscoError):

@@ -14,7 +14,7 @@ from wgdisco.audience import SKEW, Place
 from wgdisco.errors import RecordRefused
 from wgdisco.record import Record, decode_body, decode_head, verified
 
-__all__ = ["Accepted", "Mark", "Marks", "read", "stamp"]
+__all__ = ["MARGIN", "Accepted", "Mark", "Marks", "read", "stamp"]
 
 MARGIN = 1_000  # milliseconds by which a publisher stays below a reader's limit, M in SPEC section 5
 KEPT = 64  # marks a key, SPEC section 5
@@ -89,10 +89,23 @@ def stamp(marks: Marks, now: int) -> int:
 
 @dataclass(frozen=True)
 class Accepted:
-    """A record that may be used; `equivocation` when the subject said two things at the same time (an alarm)."""
+    """A record that may be used; `equivocation` when the subject said two things at the same time (an alarm).
+
+    That is so while the clock (milliseconds) is at least `since` and below `until`.
+    """
 
     record: Record
     equivocation: bool = False
+
+    @property
+    def since(self) -> float:
+        """Before that it comes from the future."""
+        return self.record.issued - SKEW
+
+    @property
+    def until(self) -> float:
+        """From then on it has expired."""
+        return self.record.end + SKEW + 1
 
 
 def read(blob: bytes, place: Place, marks: Marks, now: int) -> Accepted:
@@ -106,13 +119,14 @@ def read(blob: bytes, place: Place, marks: Marks, now: int) -> Accepted:
     if head.subject != place.subject.raw or head.network != place.network:
         raise RecordRefused("binding", "it speaks of another key or to another audience")
     if head.issued > now + SKEW:
-        raise RecordRefused("future", f"issued {(head.issued - now) / 1000:.0f} s ahead of our clock")
+        ahead = (head.issued - now) / 1000
+        raise RecordRefused("future", f"issued {ahead:.0f} s ahead of our clock", until=head.issued - SKEW)
     equivocation = _mark(marks, head.issued, head.network, sha256(payload).digest(), now)
     if head.must:
         raise RecordRefused("unsupported", f"it needs {', '.join(map(ascii, head.must))}; a newer wgdisco may know it")
     record = decode_body(head, place.subject)
     if now > record.end + SKEW:
-        raise RecordRefused("expired", f"{(now - record.end) / 1000:.0f} s ago")
+        raise RecordRefused("expired", f"{(now - record.end) / 1000:.0f} s ago", since=record.end + SKEW + 1)
     return Accepted(record, equivocation)
 
 
@@ -120,9 +134,10 @@ def _mark(marks: Marks, issued: int, network: bytes, digest: bytes, now: int) ->
     """Remember what was said; whether it contradicts what was said before. Raises RecordRefused."""
     last = marks.last(now + SKEW)
     if last is not None and issued < last.issued:
-        raise RecordRefused("rollback", f"{(last.issued - issued) / 1000:.0f} s older than one seen before")
+        older = (last.issued - issued) / 1000
+        raise RecordRefused("rollback", f"{older:.0f} s older than one seen before", since=last.issued - SKEW)
     known = last.digests.get(network) if last is not None and last.issued == issued else None
     if known is not None and known > digest:
-        raise RecordRefused("equivocation", "the same time was given to two different records")
+        raise RecordRefused("equivocation", "the same time was given to two different records", since=issued - SKEW)
     marks.add(issued).digests[network] = digest
     return known is not None and known != digest

@@ -64,7 +64,7 @@ class Guard:
     def _look(self) -> bool:
         """One look at the interface: whether the session lives."""
         received = self.pulse.received
-        self.pulse.see(self.link.read(), time.time())
+        self.pulse.see(self.link.read())
         if self.pulse.received > received:
             self.missing(False)
         return self.pulse.live
@@ -78,8 +78,8 @@ class Guard:
         if news and self.outlook.names(endpoint):
             self.examined, news = self.outlook.latest, False
         elsewhere = self.outlook.heard is not None and self.outlook.heard != endpoint
-        stalled = self.pulse.unanswered(time.time()) >= STALL
-        hushed = self.pulse.hushed(time.time()) >= HUSH
+        stalled = self.pulse.unanswered() >= STALL
+        hushed = self.pulse.hushed() >= HUSH
         now = time.monotonic()
         doubtful = (stalled or hushed or elsewhere) and now >= self._next
         suspect = self.outlook.moved or doubtful or (news and now >= self._patient)
@@ -145,7 +145,7 @@ class Guard:
         """Nobody answers checks there: when nothing has come back for long, go to the next endpoint, and so round."""
         ring = self._candidates()
         following = ring[(ring.index(present) + 1) % len(ring)] if present in ring else next(iter(ring), present)
-        waited = self.pulse.unanswered(time.time())
+        waited = self.pulse.unanswered()
         if following != present and waited < BLIND and not self.outlook.names(present):
             self._patient = time.monotonic() + LOOK
             return

@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 from wgdisco.device import Device, Interface, Network
 from wgdisco.device.events import Monitor
+from wgdisco.device.timeline import Timeline, boottime
 from wgdisco.keys import PublicKey
 from wgdisco.sources import Where
 
-__all__ = ["Identity", "Lookout", "boottime", "identity"]
+__all__ = ["Identity", "Lookout", "identity"]
 
-LOOK = 1.0  # seconds between two looks at the interface
-SHARE = 100  # times as long as a look takes until the next one, where there are thousands of peers
+LOOK = 1.0  # seconds between two looks at the clocks, and at the interface
+SHARE = 100  # times as long as a look at the interface takes until the next one, where there are thousands of peers
 SETTLE = 0.03  # seconds in which several changes count as one: an address goes before the next one comes
 LATE = 4.0  # seconds; whose timer is so late has slept
 CALM = 5.0  # seconds between two looks around when events show nothing new
@@ -49,15 +50,11 @@ def difference(before: Identity, now: Identity) -> str:
     return " and ".join(name for name, differs in changed.items() if differs)
 
 
-def boottime() -> float:
-    """Seconds since the host started, its sleep included."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 class Lookout:
-    """Calls `moved` when our addresses or ways out changed, `woke` after a sleep, `stirred` when they may have changed.
+    """Calls `moved` when our addresses or ways out changed, `stirred` when they may have changed.
 
-    `addresses` says where we are by the host's own knowledge, at once. `interface` is the latest reading.
+    And `woke`, with what happened in words, after a sleep and when the wall clock was set. `addresses` says where we
+    are by the host's own knowledge, at once. `interface` is the latest reading.
     """
 
     def __init__(
@@ -66,10 +63,13 @@ class Lookout:
         addresses: Callable[[], Awaitable[Where]],
         moved: Callable[[], None],
         stirred: Callable[[], None],
-        woke: Callable[[], None],
+        woke: Callable[[str], None],
         clock: Callable[[], float] = boottime,
+        wall: Callable[[], float] | None = None,
     ) -> None:
+        """`clock` is the host's uptime in seconds, `wall` the time in seconds since 1970."""
         self.device, self.addresses, self.clock = device, addresses, clock
+        self._timeline = Timeline(wall, clock)
         self.moved, self.stirred, self.woke = moved, stirred, woke
         self.interface = device.read()
         self._identity = identity(self.interface)
@@ -79,19 +79,29 @@ class Lookout:
     async def run(self) -> str:
         """Return what changed at the interface, when something did; raises NoDevice when it is gone."""
         with Monitor(self._event.set):
-            known, pause = await self._here(), LOOK
+            known, rested = await self._here(), 0.0
             while True:
-                due = self.clock() + pause
-                happened = await self._wait(pause)
-                if self.clock() > due + LATE:
-                    self.woke()
+                due = self.clock() + LOOK
+                happened = await self._wait(LOOK)
+                self._watch(due)
+                if not happened and time.monotonic() < rested:
+                    continue
                 start = time.monotonic()
                 self.interface = self.device.read()
                 if changed := difference(self._identity, identity(self.interface)):
                     return changed
-                pause = max(LOOK, SHARE * (time.monotonic() - start))
+                end = time.monotonic()
+                rested = end + SHARE * (end - start) - LOOK / 2  # at the look that is nearest
                 if happened:
                     known = await self._compare(known)
+
+    def _watch(self, due: float) -> None:
+        """Whether time has passed as it should: a timer that was `due` may be late, and the wall clock elsewhere."""
+        step = self._timeline.look()
+        if step:
+            self.woke(f"the clock was set {'forward' if step > 0 else 'back'} by {abs(step):.0f} s")
+        elif self.clock() > due + LATE:
+            self.woke("this host slept, or its clock was held")
 
     async def _compare(self, known: object) -> object:
         here = await self._here()

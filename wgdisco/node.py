@@ -135,13 +135,16 @@ class Node:
             )
         return [self._pair(peer) for peer in peers if peer != private.public]
 
-    def places(self, subject: PublicKey) -> list[Place]:
-        """Everywhere a record of `subject` that we can read may lie now, the narrowest audience first."""
+    def places(self, subject: PublicKey, ahead: int = 0) -> list[Place]:
+        """Everywhere a record of `subject` that we can read may lie now, the narrowest audience first.
+
+        With `ahead` in milliseconds, everywhere it may lie until then.
+        """
         audiences = [*self.networks, self._key(subject)]
         if self.private is not None and subject != self.private.public:
             audiences.insert(0, self._pair(subject))
         now = self.clock()
-        return union(place for audience in audiences for place in audience.readable(subject, now))
+        return union(place for audience in audiences for place in audience.readable(subject, now, ahead))
 
     def scope_of(self, finding: Finding) -> Scope:
         """Which kind of audience a finding spoke to."""

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from wgdisco.checks import Checker, Prober
 from wgdisco.connect import PUNCH_TTLS, UNKNOWN, Link, impossible, order
@@ -31,7 +32,8 @@ class Ours:
 
     `ground` is what candidates are judged against, `candidates` and `nat` what we published, at `issued` (milliseconds,
     0 before); nothing is tried before `ready` is set, since we have to know where we are. `doubt` is called when a path
-    died and perhaps it was our end of it that moved.
+    died and perhaps it was our end of it that moved. What was issued after `latest` (milliseconds) was said by a clock
+    that was ahead, and found while ours was.
     """
 
     ground: Callable[[], Ground]
@@ -40,6 +42,7 @@ class Ours:
     issued: Callable[[], int] = lambda: 0
     behind_nat: Callable[[], bool] = lambda: True
     doubt: Callable[[], None] = lambda: None
+    latest: Callable[[], float] = lambda: inf
     ready: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -66,8 +69,8 @@ class Outlook:
         self._wake = asyncio.Event()
 
     def take(self, finding: Finding) -> None:
-        """A record of the peer; one that is not newer than the latest is left alone."""
-        if self.latest is not None and finding.record.issued <= self.latest.record.issued:
+        """A record of the peer; one that is not newer than the latest is left alone, unless that is not true yet."""
+        if self.latest is not None and finding.record.issued <= self.latest.record.issued <= self.ours.latest():
             return
         self.latest = finding
         self._wake.set()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from math import inf
+from typing import NamedTuple, Protocol
 
-from wgdisco.audience import Place
+from wgdisco.audience import SKEW, Place
 from wgdisco.backend import Slot
 from wgdisco.errors import RecordRefused, WgdiscoError
 from wgdisco.freshness import Accepted, Marks, read
@@ -63,6 +64,14 @@ class Finding:
     equivocation: bool = False
 
 
+class _Refusal(NamedTuple):
+    """What is remembered of a RecordRefused."""
+
+    reason: str
+    since: float
+    until: float
+
+
 def slot_of(place: Place) -> Slot:
     """The slot of a place, for reading."""
     return Slot(place.id, place.text, place.public)
@@ -71,7 +80,8 @@ def slot_of(place: Place) -> Slot:
 class Search:
     """One subject looked for in several stores: judges every value once and keeps the freshest finding.
 
-    `places` come with the narrowest audience first.
+    `places` come with the narrowest audience first. A verdict stands until the clock says otherwise: `ripens` is when
+    (milliseconds) the next value that came from the future can be judged with `again`.
     """
 
     def __init__(self, places: Iterable[Place], memory: Memory, clock: Callable[[], int]) -> None:
@@ -80,7 +90,8 @@ class Search:
         self.memory, self.clock = memory, clock
         self.best: Finding | None = None
         self.answers: dict[str, Answer] = {}
-        self._verdicts: dict[tuple[bytes, bytes], Accepted | str] = {}
+        self.ripens = inf
+        self._verdicts: dict[tuple[bytes, bytes], Accepted | _Refusal] = {}
         self._held: dict[tuple[str, bytes], list[bytes]] = {}
 
     @property
@@ -90,24 +101,49 @@ class Search:
 
     def judge(self, backend: str, slot: Slot, values: Iterable[bytes]) -> bool:
         """Judge what a store holds in a slot; whether that brought a fresher finding."""
-        answer, place = self.answers.setdefault(backend, Answer(backend)), self.places.get(slot.id)
+        self.answers.setdefault(backend, Answer(backend))
+        place, values = self.places.get(slot.id), list(values)
         if place is None:
             return False
-        fresher, values = False, list(values)
-        before = self._hold(backend, place, values)
+        return self._weigh(backend, place, values, self._hold(backend, place, values))
+
+    def again(self) -> bool:
+        """Judge again what the stores hold where the clock may have changed the verdict; whether that was fresher."""
+        fresher, everything = False, self._suspended()
+        settled = {(slot, blob) for (_, slot), held in self._held.items() for blob in held if self._known(slot, blob)}
+        for (backend, slot), held in self._held.items():
+            before = [blob for blob in held if (slot, blob) in settled]
+            values = held if everything else [blob for blob in held if blob not in before]
+            fresher |= self._weigh(backend, self.places[slot], values, before)
+        early = (each for each in self._verdicts.values() if isinstance(each, _Refusal) and each.reason == "future")
+        self.ripens = min((each.until for each in early), default=inf)
+        return fresher
+
+    def _weigh(self, backend: str, place: Place, values: Iterable[bytes], before: Container[bytes]) -> bool:
+        """Judge values from a place, of which some were counted `before`; whether that brought a fresher finding."""
+        answer, fresher = self.answers[backend], False
         for blob in values:
             verdict = self._verdict(blob, place)
-            if isinstance(verdict, str):
-                answer.refused[verdict] += 1
+            if isinstance(verdict, _Refusal):
+                answer.refused[verdict.reason] += 1
                 continue
             if blob not in before:
                 answer.accepted = [*answer.accepted, verdict.record.issued][-ISSUES:]
-            rank, best = self._rank(verdict.record), None if self.best is None else self._rank(self.best.record)
-            # of two records of one time the reader's rules have let the larger one through
-            if best is None or rank > best or (verdict.equivocation and rank == best):
+            if self._fresher(verdict):
                 self.best = Finding(verdict.record, backend, place, blob, verdict.equivocation)
                 fresher = True
         return fresher
+
+    def _fresher(self, verdict: Accepted) -> bool:
+        if self.best is None or self._suspended():
+            return True
+        rank, best = self._rank(verdict.record), self._rank(self.best.record)
+        # of two records of one time the reader's rules have let the larger one through
+        return rank > best or (verdict.equivocation and rank == best)
+
+    def _suspended(self) -> bool:
+        """Whether the best one was found while our clock was ahead: it must not stand in the way of what is true."""
+        return self.best is not None and self.best.record.issued > self.clock() + SKEW
 
     def _hold(self, backend: str, place: Place, values: list[bytes]) -> list[bytes]:
         """Note what a store has in a slot, and forget the verdicts on what none has any more; what it had before."""
@@ -123,16 +159,28 @@ class Search:
         # what was said at the same time to fewer readers says more
         return record.issued, -self.networks.index(record.network)
 
-    def _verdict(self, blob: bytes, place: Place) -> Accepted | str:
-        """The accepted record, or the reason's name."""
-        key = (place.id, blob)
-        if key not in self._verdicts:
-            while len(self._verdicts) >= VERDICTS:
-                del self._verdicts[next(iter(self._verdicts))]
-            marks = self.memory.marks(place.subject)
-            try:
-                self._verdicts[key] = read(blob, place, marks, self.clock())
-            except RecordRefused as refused:
-                self._verdicts[key] = refused.reason
+    def _verdict(self, blob: bytes, place: Place) -> Accepted | _Refusal:
+        """The accepted record, or why it is refused."""
+        if (known := self._known(place.id, blob)) is not None:
+            return known
+        self._verdicts.pop((place.id, blob), None)
+        while len(self._verdicts) >= VERDICTS:
+            del self._verdicts[next(iter(self._verdicts))]
+        verdict = self._verdicts[place.id, blob] = self._judged(blob, place)
+        if isinstance(verdict, _Refusal) and verdict.reason == "future":
+            self.ripens = min(self.ripens, verdict.until)
+        return verdict
+
+    def _known(self, slot: bytes, blob: bytes) -> Accepted | _Refusal | None:
+        """What was found before, if the clock still allows it."""
+        verdict = self._verdicts.get((slot, blob))
+        return verdict if verdict is not None and verdict.since <= self.clock() < verdict.until else None
+
+    def _judged(self, blob: bytes, place: Place) -> Accepted | _Refusal:
+        marks = self.memory.marks(place.subject)
+        try:
+            return read(blob, place, marks, self.clock())
+        except RecordRefused as refused:
+            return _Refusal(refused.reason, refused.since, refused.until)
+        finally:
             self.memory.remember(place.subject, marks)
-        return self._verdicts[key]

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import aclosing, suppress
+from math import inf
 
 from wgdisco.backend import Slot
 from wgdisco.errors import UsageError, WgdiscoError
@@ -18,11 +19,12 @@ from wgdisco.store import Store
 
 __all__ = ["Seeker"]
 
-REFRESH = 600.0  # seconds after which the places are computed again, since periods pass
+REFRESH = 600.0  # seconds for which the places are computed, since periods pass
 HURRY, GENTLE = 30, 8  # times as often as at rest, for stores in general and for those that limit what we may do
 EAGER = 60.0  # seconds for which a missing peer is asked for that often; then less and less
 HUNTED = 16  # missing peers that are asked for at one time, those that went missing last first
-AT_ONCE = 200  # peers whose places are computed before the loop gets a turn
+AT_ONCE = 200  # peers whose places are computed, or values judged again, before the loop gets a turn
+RIPE = 1.0  # seconds in which what has become valid is gathered
 
 
 class Seeker:
@@ -53,19 +55,20 @@ class Seeker:
         self._missing: dict[PublicKey, float] = {}
         self._hunger = {store.name: asyncio.Event() for store in node.stores}
         self._round: asyncio.Timeout | None = None
+        self._ripens, self._ripening, self._outdated = inf, asyncio.Event(), False
 
     async def run(self) -> None:
         """Go on until cancelled."""
         hunts = [asyncio.ensure_future(self._hunt(store)) for store in self.node.stores]
-        following = asyncio.ensure_future(self._follow())
+        tasks = [*hunts, asyncio.ensure_future(self._follow()), asyncio.ensure_future(self._ripen())]
         try:
-            done, _ = await asyncio.wait({*hunts, following}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            for task in (*hunts, following):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*hunts, following, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def miss(self, peer: PublicKey) -> None:
         """A wanted peer has gone: ask for it often from now on, beginning at once."""
@@ -88,8 +91,41 @@ class Seeker:
         for peer in missing:
             self.miss(peer)
 
+    def reconsider(self) -> None:
+        """The clock was set, or this host slept: judge again what the stores hold, and look where it lies now.
+
+        A store that pushes says everything once only, so what was refused for the time has to be remembered here.
+        """
+        self._ripens, self._outdated = -inf, True
+        self._ripening.set()
+        if self._round is not None:
+            with suppress(RuntimeError):  # it is just ending by itself
+                self._round.reschedule(asyncio.get_running_loop().time())
+
+    async def _ripen(self) -> None:
+        """Judge values that came from the future as soon as their time has come."""
+        while True:
+            wait = None if self._ripens == inf else max(0.0, (self._ripens - self.node.clock()) / 1000)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._ripening.wait()
+            self._ripening.clear()
+            if self._ripens <= self.node.clock():
+                await self._judge_again(everything=self._ripens == -inf)
+                await asyncio.sleep(RIPE)
+
+    async def _judge_again(self, *, everything: bool) -> None:
+        now, self._ripens = self.node.clock(), inf
+        for count, (peer, search) in enumerate(list(self.searches.items()), 1):
+            if search is not None and (everything or search.ripens <= now):
+                self._tell(peer, search, fresher=search.again())
+            if count % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        self._ripens = min(self._ripens, *(search.ripens for search in self.searches.values() if search), inf)
+
     async def _follow(self) -> None:
         while True:
+            self._outdated = False
             try:
                 await self._place()
             except UsageError as error:  # a clock before 1971, as after a boot without one
@@ -102,7 +138,7 @@ class Seeker:
                 self._unheard = {store.name: set(self._slots) for store in self.node.stores}
             with suppress(TimeoutError):
                 async with (
-                    asyncio.timeout(REFRESH) as self._round,
+                    asyncio.timeout(0.0 if self._outdated else REFRESH) as self._round,
                     aclosing(self.node.follow(places, self._failed)) as changes,
                 ):
                     async for backend, slot, values in changes:
@@ -116,7 +152,7 @@ class Seeker:
         """Where every peer's records may lie now; what was found and refused stays known."""
         slots: dict[bytes, PublicKey] = {}
         for count, peer in enumerate(self.searches):
-            search, places = self.searches[peer], self.node.places(peer)
+            search, places = self.searches[peer], self.node.places(peer, round(1000 * REFRESH))
             if search is None or search.places.keys() != {place.id for place in places}:
                 fresh = Search(places, self.node.state, self.node.clock)
                 if search is not None:
@@ -174,6 +210,12 @@ class Seeker:
         fresher = search.judge(backend, slot, values)
         search.answers[backend].done = True
         self.refused[backend] += sum(search.answers[backend].refused.values()) - before
+        if search.ripens < self._ripens:
+            self._ripens = search.ripens
+            self._ripening.set()
+        self._tell(peer, search, fresher=fresher)
+
+    def _tell(self, peer: PublicKey, search: Search, *, fresher: bool) -> None:
         if fresher and search.best is not None:
             self.records += 1
             self.found(peer, search.best)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from wgdisco.announce import Announcer, hints_of
-from wgdisco.audience import Audience
+from wgdisco.audience import SKEW, Audience
 from wgdisco.budget import Budget
 from wgdisco.checks import Checker
 from wgdisco.connect import UNKNOWN, Link
@@ -95,6 +95,11 @@ class Session:
         self.seeker.again()
         self._doubt()
 
+    def woke(self) -> None:
+        """The host slept, or its clock was set: nothing is known any longer, and perhaps no connection has survived."""
+        self.moved()
+        self.seeker.reconsider()
+
     def _elsewhere(self) -> None:
         """What the internet sees of us has changed, perhaps after an outage: whatever failed before may work now."""
         for store in self.node.stores:
@@ -135,6 +140,7 @@ class Session:
             issued=lambda: announcer.issued,
             behind_nat=lambda: announcer.where.nat.translated is not False,
             doubt=announcer.hurry,
+            latest=lambda: self.node.clock() + SKEW,
             ready=announcer.told,
         )
 

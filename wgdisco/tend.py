@@ -83,7 +83,7 @@ class Tender:
         """Go on until cancelled: connect, guard the session, connect again."""
         try:
             while True:
-                self.pulse.see(self.link.read(), time.time())
+                self.pulse.see(self.link.read())
                 if self.pulse.live:
                     self._enter("connected")
                     await self.guard.run()
@@ -100,7 +100,7 @@ class Tender:
     def _idle(self) -> bool:
         """Whether there is no session only because nobody has had anything to say, as the user set it up."""
         peer = self.link.read()
-        quiet = not peer.keepalive and not self.pulse.unanswered(time.time()) and not self.outlook.moved
+        quiet = not peer.keepalive and not self.pulse.unanswered() and not self.outlook.moved
         connected_so = self.guard.examined is self.outlook.latest and peer.endpoint == self.outlook.worked
         known = self.outlook.latest is None or self.outlook.names(peer.endpoint) or connected_so
         return peer.handshake > 0 and peer.endpoint is not None and quiet and known

@@ -13,6 +13,8 @@ __all__ = ["VirtualLoop", "virtually"]
 
 T = TypeVar("T")
 
+UPTIME = 1e6  # seconds since the host started, when virtual time begins
+
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """Its `time()` begins at 0 and moves to the next timer whenever nothing else is left to do."""
@@ -48,5 +50,6 @@ def virtually(work: Coroutine[Any, Any, T]) -> T:
         asyncio.Runner(loop_factory=lambda: loop) as runner,
         patch("time.monotonic", loop.time),
         patch("time.time", lambda: start + loop.now),
+        patch("time.clock_gettime", lambda _: UPTIME + loop.now),
     ):
         return runner.run(work)

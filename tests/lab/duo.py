@@ -102,11 +102,12 @@ class Duo:
             self.options += ["--stun", f"[{place[0]}]:{place[1]}" if ":" in place[0] else f"{place[0]}:{place[1]}"]
         self.agents: dict[int, Process] = {}
 
-    def run(self, side: int, *more: str, interface: str = "wg0") -> Process:
+    def run(self, side: int, *more: str, interface: str = "wg0", env: dict[str, str] | None = None) -> Process:
         """Start the agent of a side; what it says goes into a file."""
         with self.log(side).open("a") as log:
             words = ["run", "-i", interface, *self.options, *more]
-            self.agents[side] = self.hosts[side].wgdisco(*words, stdout=log, stderr=log, env={"PYTHONUNBUFFERED": "1"})
+            env = {"PYTHONUNBUFFERED": "1", **(env or {})}
+            self.agents[side] = self.hosts[side].wgdisco(*words, stdout=log, stderr=log, env=env)
         return self.agents[side]
 
     def log(self, side: int) -> Path:

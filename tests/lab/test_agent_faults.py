@@ -285,6 +285,41 @@ def test_a_sleep_is_noticed(lab: Lab, tmp_path: Path) -> None:
     assert alive(duo), duo.words()
 
 
+CLOCK = """
+import time
+
+def wall(shown=time.time):
+    with open({path!r}) as ahead:
+        return shown() + int(ahead.read() or 0)
+
+time.time, time.time_ns = wall, lambda: int(wall() * 1e9)
+"""
+
+
+@full
+@pytest.mark.parametrize("step", [3600, -3600], ids=["forward", "back"])
+def test_a_clock_that_is_set_and_mended_costs_nothing(lab: Lab, tmp_path: Path, step: int) -> None:
+    """Of one agent only: the tunnel stays as it is, and the record is signed anew each time, within seconds."""
+    ahead = tmp_path / "ahead"
+    ahead.write_text("0")
+    (tmp_path / "sitecustomize.py").write_text(CLOCK.format(path=str(ahead)))
+    duo = Duo(lab, tmp_path)
+    duo.run(0, env={"PYTHONPATH": str(tmp_path)})
+    duo.run(1)
+    until_connected(duo)
+    with duo.pinging() as pings:
+        for seconds, way in ((step, "forward" if step > 0 else "back"), (0, "back" if step > 0 else "forward")):
+            words = Words(duo, 0)
+            ahead.write_text(str(seconds))
+            words.wait(f"the clock was set {way} by 3600 s", 5.0)
+            words.wait("published to folder", 5.0)
+            steady(lambda: known(duo, 0) == known(duo, 1) == "connected", CALM, "both are connected")
+            assert "removed and added again" not in str(words)
+        assert pings.lost == 0, duo.words()
+    assert known(duo, 1, "record")["issued"] == duo.state(0)["issued"]
+    assert alive(duo), duo.words()
+
+
 @full
 @pytest.mark.parametrize("case", ["connected", "unknown peer", "no store"])
 def test_once_tells_the_truth(lab: Lab, tmp_path: Path, case: str) -> None:

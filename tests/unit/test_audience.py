@@ -63,6 +63,17 @@ def test_places_of_two_subjects_and_two_periods_have_nothing_in_common(audience:
         assert len({getattr(place, name) for place in places}) == 4, name
 
 
+@everyone
+def test_who_goes_on_asking_asks_everywhere_it_will_have_to(audience: Audience) -> None:
+    """For ten minutes around the border of two days: at every moment the places are among those of the beginning."""
+    tomorrow = audience.period(ALICE.public, NOW) + 1
+    border = DAY * tomorrow + 1000 * audience._offsets[ALICE.public.raw]
+    for start in range(border - 1_000_000, border + 1_000_000, 100_000):
+        followed = audience.readable(ALICE.public, start, 600_000)
+        for now in range(start, start + 600_001, 60_000):
+            assert {place.id for place in audience.readable(ALICE.public, now)} <= {place.id for place in followed}
+
+
 @pytest.mark.parametrize("size", [0, 31, 33])
 def test_network_secret_of_another_length_is_refused(size: int) -> None:
     with pytest.raises(UsageError, match=f"this one has {size}; make one: wgdisco genkey"):

@@ -193,6 +193,23 @@ def test_a_handshake_on_its_way_is_not_thrown_away() -> None:
     assert tunnel.calls == [("restart", FIRST, 25)]
 
 
+@pytest.mark.parametrize("step", [-3600.0, 3600.0], ids=["back", "forward"])
+def test_a_handshake_counts_whatever_was_done_to_the_clock(step: float) -> None:
+    """WireGuard dates it by the wall clock, which was set while we connected."""
+    tunnel = Tunnel(Peer(LOW, handshake=time.time() - 1000))
+    connection = link(tunnel)
+    assert not connection.connected()
+    tunnel.peer = replace(tunnel.peer, handshake=time.time() + step)
+    assert connection.connected()
+
+
+def test_a_peer_that_was_restarted_is_not_connected() -> None:
+    tunnel = Tunnel(Peer(LOW, handshake=time.time() - 1000))
+    connection = link(tunnel)
+    tunnel.peer = replace(tunnel.peer, handshake=0.0)
+    assert not connection.connected()
+
+
 def test_without_a_handshake_the_peer_is_left_as_it_was() -> None:
     tunnel = Tunnel(Peer(LOW, endpoint=SECOND, keepalive=0))
     connection = link(tunnel)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from contextlib import suppress
 from ipaddress import ip_address
+from math import inf
 
 import pytest
 
@@ -21,6 +22,7 @@ from wgdisco.search import Search, slot_of
 from wgdisco.store import Store
 
 NOW = 1_795_233_600_000
+W = 300_000  # SPEC section 5
 ALICE, MALLORY = PrivateKey(b"a" * 32), PrivateKey(b"m" * 32)
 OPEN = Audience.key(ALICE.public)
 SECRET = Audience.members(b"s" * 32)
@@ -166,6 +168,83 @@ def test_what_one_store_still_holds_is_not_judged_again() -> None:
     search.judge("quick", slot, [blob(NOW + 1)])
     search.judge("slow", slot, [old])
     assert (len(judged), search.answers["slow"].accepted, search.answers["slow"].refused) == (2, [NOW], {})
+
+
+# ---- verdicts that depend on the clock
+
+
+class Looking(Search):
+    """One place, looked at by a clock that is set by hand."""
+
+    def __init__(self, now: int) -> None:
+        self.now, self.memory_of = now, Remembered()
+        super().__init__([PLACE], self.memory_of, lambda: self.now)
+
+    def told(self, *values: bytes, backend: str = "push") -> str:
+        """A store says what it holds; the verdict on the first one, or nothing when it is accepted."""
+        self.judge(backend, slot_of(PLACE), values)
+        verdict = self._known(PLACE.id, values[0])
+        return getattr(verdict, "reason", "")
+
+
+def test_what_comes_from_the_future_is_judged_again_in_its_time() -> None:
+    """The store says it once; and another one that holds it counts it, too."""
+    search, early = Looking(NOW - W - 30_000), blob(NOW)
+    assert [search.told(early), search.told(early, backend="other")] == ["future", "future"]
+    assert search.ripens == NOW - W
+    search.now = NOW - W - 1
+    assert (search.again(), search.best) == (False, None)
+    search.now = NOW - W
+    assert search.again()
+    assert (search.best.record.issued, search.ripens) == (NOW, inf)
+    assert {name: answer.accepted for name, answer in search.answers.items()} == {"push": [NOW], "other": [NOW]}
+
+
+@pytest.mark.parametrize(("now", "reason"), [(NOW - W - 1, "future"), (NOW + 3_600_000 + W + 1, "expired")])
+def test_the_same_bytes_are_accepted_once_the_clock_is_right(now, reason) -> None:
+    search, value = Looking(now), blob(NOW)
+    assert search.told(value) == reason
+    search.now = NOW
+    assert search.told(value) == ""
+    assert search.best.record.issued == NOW
+
+
+@pytest.mark.parametrize(("now", "reason"), [(NOW - W - 1, "future"), (NOW + 3_600_000 + W + 1, "expired")])
+def test_the_same_bytes_are_refused_once_the_clock_says_so(now, reason) -> None:
+    search, value = Looking(NOW), blob(NOW)
+    assert search.told(value) == ""
+    search.now = now
+    assert search.told(value) == reason
+
+
+def test_a_clock_that_was_ahead_leaves_no_rollback() -> None:
+    """What it accepted then is suspended: the verdict on what is true, and the finding itself."""
+    search, ahead, true = Looking(NOW + 3_600_000), blob(NOW + 3_600_000), blob(NOW)
+    assert search.told(ahead) == ""
+    assert search.told(true, backend="other") == "rollback"
+    search.now = NOW
+    assert search.again()
+    assert search.best.record.issued == NOW
+    assert not search.again()
+
+
+def test_what_was_accepted_before_is_found_again_when_the_best_is_suspended() -> None:
+    search, ahead, true = Looking(NOW), blob(NOW + W + 1), blob(NOW)
+    assert search.told(true) == ""
+    search.now = NOW + 3_600_000
+    assert search.told(ahead, backend="other") == ""
+    search.now = NOW
+    assert search.again()
+    assert (search.best.record.issued, search.answers["push"].accepted) == (NOW, [NOW])
+
+
+def test_time_that_passes_costs_no_second_judgement() -> None:
+    search, judged, value = Looking(NOW), [], blob()
+    search.memory_of.remember = lambda *_: judged.append(1)
+    for search.now in range(NOW - W, NOW + 3_600_000, 60_000):
+        search.told(value)
+        search.again()
+    assert len(judged) == 1
 
 
 async def test_publish_reports_each_store() -> None:

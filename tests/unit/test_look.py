@@ -19,6 +19,7 @@ from wgdisco.sources import Found, Where
 
 PEER = Peer(ALICE.public, allowed_ips=(ip_network("10.0.0.1/32"), ip_network("10.0.0.2/32")))
 INTERFACE = Interface("wg9", BOB, BOB.public, 51820, 7, {ALICE.public: PEER}, 4)
+SLEPT = "this host slept, or its clock was held"
 HOME, CAFE = (Found(candidate(text).endpoint, Kind.HOST, "interface", "eth0") for text in ("10.1.1.1:1", "10.2.2.2:1"))
 
 
@@ -43,7 +44,7 @@ class Host:
 
     def __init__(self, monkeypatch) -> None:
         self.interface, self.takes, self.reads = INTERFACE, 0.0, 0
-        self.found, self.asked, self.slept, self.heard = [HOME], 0, 0.0, []
+        self.found, self.asked, self.slept, self.set, self.heard = [HOME], 0, 0.0, 0.0, []
         monkeypatch.setattr("wgdisco.look.Monitor", self.listen)
 
     def listen(self, told) -> Monitor:
@@ -64,8 +65,9 @@ class Host:
 
     def lookout(self) -> Lookout:
         loop = asyncio.get_running_loop()
-        calls = [lambda word=word: self.heard.append(word) for word in ("moved", "stirred", "woke")]
-        return Lookout(self, self.addresses, *calls, clock=lambda: loop.time() + self.slept)
+        calls = [*(lambda word=word: self.heard.append(word) for word in ("moved", "stirred")), self.heard.append]
+        uptime = lambda: loop.time() + self.slept  # noqa: E731 - two clocks side by side
+        return Lookout(self, self.addresses, *calls, clock=uptime, wall=lambda: 1e9 + uptime() + self.set)
 
     @asynccontextmanager
     async def watched(self):
@@ -255,7 +257,7 @@ def test_without_an_event_nobody_is_asked(host) -> None:
 # ---- the passing of time
 
 
-@pytest.mark.parametrize(("seconds", "heard"), [(LATE - 0.1, []), (LATE + 0.1, ["woke"])])
+@pytest.mark.parametrize(("seconds", "heard"), [(LATE - 0.1, []), (LATE + 0.1, [SLEPT])])
 def test_a_timer_that_is_four_seconds_late_has_slept(host, seconds, heard) -> None:
     async def work() -> None:
         async with host.watched():
@@ -264,6 +266,21 @@ def test_a_timer_that_is_four_seconds_late_has_slept(host, seconds, heard) -> No
 
     virtually(work())
     assert host.heard == heard
+
+
+@pytest.mark.parametrize("word", ["slept", "set"])
+def test_where_the_interface_is_looked_at_rarely_the_clocks_are_not(host, word) -> None:
+    """A look at thousands of peers takes 0.3 s."""
+
+    async def work() -> list[str]:
+        async with host.watched():
+            host.takes = 0.3
+            await asyncio.sleep(2 * LOOK)
+            setattr(host, word, 10.0)
+            await asyncio.sleep(2 * LOOK)
+            return host.heard
+
+    assert virtually(work()) == [{"slept": SLEPT, "set": "the clock was set forward by 10 s"}[word]]
 
 
 def test_a_sleep_that_an_event_ends_is_one_too(host) -> None:
@@ -275,4 +292,31 @@ def test_a_sleep_that_an_event_ends_is_one_too(host) -> None:
             await host.stir()
 
     virtually(work())
-    assert host.heard == ["woke", "moved"]
+    assert host.heard == [SLEPT, "moved"]
+
+
+@pytest.mark.parametrize(("seconds", "way"), [(3600.0, "forward"), (-3600.0, "back"), (6.0, "forward")])
+def test_a_clock_that_is_set_is_noticed_at_the_next_look(host, seconds, way) -> None:
+    """Once, however long it stays so."""
+
+    async def work() -> list[int]:
+        counts = []
+        async with host.watched():
+            host.set = seconds
+            for pause in (LOOK, 60):
+                await asyncio.sleep(pause)
+                counts.append(len(host.heard))
+        return counts
+
+    assert virtually(work()) == [1, 1]
+    assert host.heard == [f"the clock was set {way} by {abs(seconds):.0f} s"]
+
+
+def test_a_clock_that_is_corrected_by_little_is_left_alone(host) -> None:
+    async def work() -> None:
+        async with host.watched():
+            host.set = -4.0
+            await asyncio.sleep(60)
+
+    virtually(work())
+    assert host.heard == []

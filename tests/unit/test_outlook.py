@@ -73,6 +73,16 @@ def test_what_a_check_said_is_forgotten_with_the_endpoint() -> None:
     assert seen.results == {LAN.endpoint: (None, 1.0)}
 
 
+def test_what_a_clock_ahead_of_ours_said_gives_way_to_what_is_true() -> None:
+    """It was found while our own clock was ahead, too."""
+    seen, _ = outlook()
+    ahead, true = finding(NOW + 1000, WAN), finding(NOW, LAN)
+    seen.take(ahead)
+    seen.ours.latest = lambda: NOW
+    seen.take(true)
+    assert seen.latest is true
+
+
 def test_an_older_record_is_no_news() -> None:
     seen, _ = outlook()
     newer = finding(NOW + 1, WAN)

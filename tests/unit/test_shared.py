@@ -90,10 +90,11 @@ def test_a_change_ends_the_reading_even_if_it_fails(slow, restart, error) -> Non
 
 
 def test_changes_are_passed_on_as_they_are(slow) -> None:
+    """A restart after one more look: whether the peer has a session depends on what was done to the clock."""
     shared, peer = SharedDevice(slow), object()
     shared.update([Change(ALICE.public, HERE)])
     shared.restart_peer(ALICE.public, HERE, 25, since=peer)
-    assert slow.calls == [[Change(ALICE.public, HERE)], (ALICE.public, HERE, 25, peer)]
+    assert slow.calls == [[Change(ALICE.public, HERE)], "read", (ALICE.public, HERE, 25, peer)]
 
 
 def test_a_reading_that_fails_leaves_no_older_one_behind(slow) -> None:

@@ -10,7 +10,18 @@ device.update([Change(key, endpoint, keepalive=0), Change(key, keepalive=25)])  
 from __future__ import annotations
 
 from wgdisco.device.find import list_devices, open_device
-from wgdisco.device.restart import LiveSession, is_live
+from wgdisco.device.restart import LIVE, LiveSession, is_live
 from wgdisco.device.types import Change, Device, Interface, Network, Peer
 
-__all__ = ["Change", "Device", "Interface", "LiveSession", "Network", "Peer", "is_live", "list_devices", "open_device"]
+__all__ = [
+    "LIVE",
+    "Change",
+    "Device",
+    "Interface",
+    "LiveSession",
+    "Network",
+    "Peer",
+    "is_live",
+    "list_devices",
+    "open_device",
+]

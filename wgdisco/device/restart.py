@@ -64,18 +64,23 @@ def restart(device: Replacing, key: PublicKey, endpoint: Endpoint, keepalive: in
 
 
 def is_live(peer: Peer, since: Peer | None, now: float) -> bool:
-    """Whether the peer has a session: a handshake younger than 135 s at `now` (unix seconds), or bytes after `since`.
+    """Whether the peer has a session: a handshake younger than 135 s at `now` (unix seconds), or news after `since`.
 
-    A handshake in the future means that the clock was set back; then the session may well be live.
+    Steps of the clock that were watched (`peer.stepped`) are allowed for. A handshake in the future means that it was
+    set back unwatched; then the session may well be live.
     """
-    young = peer.handshake > 0 and now - peer.handshake < LIVE
-    return young or (since is not None and peer.rx > since.rx)
+    young = peer.handshake > 0 and now - peer.handshake - peer.stepped < LIVE
+    if since is None:
+        return young
+    return young or peer.rx > since.rx or peer.handshake not in (0, since.handshake)
 
 
 def _restartable(interface: Interface, key: PublicKey, since: Peer | None, now: float) -> Peer:
     peer = interface.peers.get(key)
     if peer is None:
         raise UsageError(f"{interface.name} has no peer {key}; wgdisco never creates one, add it with `wg set`")
+    if since is not None and since.handshake == peer.handshake:
+        peer = replace(peer, stepped=since.stepped)
     if is_live(peer, since, now):
         raise LiveSession(f"peer {key.short} of {interface.name} has a live session, which a restart would end")
     return peer

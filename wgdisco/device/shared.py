@@ -1,10 +1,13 @@
-"""One reading of the interface for all who ask at about the same time."""
+"""One reading of the interface for all who ask at about the same time, which knows of every step of the wall clock."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
+from wgdisco.device.restart import LIVE, LiveSession
+from wgdisco.device.timeline import Timeline
 from wgdisco.device.types import Change, Device, Interface, Peer
 from wgdisco.endpoint import Endpoint
 from wgdisco.keys import PublicKey
@@ -16,12 +19,15 @@ FRESH = 0.02  # seconds for which a reading serves everybody
 
 
 class SharedDevice:
-    """A Device whose readings are reused for 20 ms, or for ten times as long as they take; a change ends them."""
+    """A Device whose readings are reused for 20 ms, or for ten times as long as they take; a change ends them.
 
-    def __init__(self, device: Device) -> None:
-        self.device = device
+    With a `timeline` that outlives it handshakes are judged by what was watched before it was made, too.
+    """
+
+    def __init__(self, device: Device, timeline: Timeline | None = None) -> None:
+        self.device, self.timeline = device, timeline or Timeline()
         self._reading: Interface | None = None
-        self._until = 0.0
+        self._until, self._steps = 0.0, 0
 
     @property
     def name(self) -> str:
@@ -31,12 +37,24 @@ class SharedDevice:
     def read(self) -> Interface:
         """Everything as it was a moment ago, or is now."""
         start = time.monotonic()
-        if self._reading is None or start >= self._until:
+        self.timeline.look()
+        if self._reading is None or start >= self._until or self._steps != self.timeline.steps:
             self._reading = None
-            self._reading = self.device.read()
+            self._reading = self._dated(self.device.read())
             took = time.monotonic() - start
             self._until = start + took + max(FRESH, took / SHARE)
         return self._reading
+
+    def _dated(self, reading: Interface) -> Interface:
+        """The reading, with what was done to the clock since the peers' handshakes."""
+        self.timeline.look()
+        self._steps, stepped = self.timeline.steps, self.timeline.stepped
+        moved = {
+            key: replace(peer, stepped=seconds)
+            for key, peer in reading.peers.items()
+            if peer.handshake and (seconds := stepped(peer.handshake))
+        }
+        return replace(reading, peers={**reading.peers, **moved}) if moved else reading
 
     def update(self, changes: Sequence[Change]) -> None:
         """Apply changes, as Device.update does."""
@@ -44,6 +62,11 @@ class SharedDevice:
         self.device.update(changes)
 
     def restart_peer(self, key: PublicKey, endpoint: Endpoint, keepalive: int, *, since: Peer | None = None) -> None:
-        """Restart a peer, as Device.restart_peer does."""
+        """Restart a peer, as Device.restart_peer does; a handshake is as old as the uptime says."""
+        peer = self.read().peers.get(key)
+        if peer is not None:
+            if peer.handshake and self.timeline.age(peer.handshake) < LIVE:
+                raise LiveSession(f"peer {key.short} of {self.name} has a live session, which a restart would end")
+            since = replace(peer, rx=since.rx if since is not None else peer.rx)
         self._reading = None
         self.device.restart_peer(key, endpoint, keepalive, since=since)

@@ -25,7 +25,8 @@ _SCOPE = re.compile(r"[\w.@-]{1,15}", re.ASCII)  # what follows the % of a link-
 class Peer:
     """One peer as the interface knows it.
 
-    `keepalive` is in seconds (0 = off), `handshake` the unix time of the last one in seconds (0 = never), `rx` and `tx`
+    `keepalive` is in seconds (0 = off), `handshake` the unix time of the last one in seconds (0 = never), by the wall
+    clock of then; `stepped` are the seconds by which that clock is known to have been set forward since. `rx` and `tx`
     count bytes since the peer was added. `preshared` is 32 bytes or None, and is not shown.
     """
 
@@ -37,6 +38,7 @@ class Peer:
     rx: int = 0
     tx: int = 0
     preshared: bytes | None = field(default=None, repr=False)
+    stepped: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,8 @@ class Device(Protocol):
     def restart_peer(self, key: PublicKey, endpoint: Endpoint, keepalive: int, *, since: Peer | None = None) -> None:
         """Remove and re-add a peer that has no session, so that its next handshake starts at once (see restart.py).
 
-        `since` is an earlier reading of the peer: when bytes were received after it, the session is live. Raises
-        LiveSession then, and when the last handshake is younger than 135 s.
+        `since` is an earlier reading of the peer: when bytes were received or a handshake came after it, the session is
+        live. Raises LiveSession then, and when the last handshake is younger than 135 s.
         """
 
 
