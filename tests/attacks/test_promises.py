@@ -34,8 +34,8 @@ from wgdisco.agent import Agent, Means
 from wgdisco.audience import Audience, Scope, _hash
 from wgdisco.backend import Backend, from_text
 from wgdisco.backends.folder import Folder
-from wgdisco.cli.common import Setting
 from wgdisco.cli.main import main
+from wgdisco.cli.setting import Setting
 from wgdisco.config import Config
 from wgdisco.connect import UNKNOWN, Attempt, Link
 from wgdisco.device import Peer

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from wgdisco.cli.common import Setting
 from wgdisco.cli.main import COMMANDS, main
+from wgdisco.cli.setting import Setting
 from wgdisco.config import Config
 from wgdisco.keys import PrivateKey
 

@@ -7,8 +7,10 @@ import pytest
 
 from wgdisco.bep44.known import MANY, known
 from wgdisco.bep44.memory import Memory, remembered_in
-from wgdisco.cli.common import Setting, add_whereabouts, sources
 from wgdisco.cli.endpoints import THOROUGH, thorough
+from wgdisco.cli.setting import Setting
+from wgdisco.cli.whereabouts import sources
+from wgdisco.cli.words import add_whereabouts
 from wgdisco.config import Config, load
 from wgdisco.device.port import UDPPort
 from wgdisco.device.types import Interface

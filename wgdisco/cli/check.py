@@ -8,17 +8,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wgdisco.cli.common import (
-    Setting,
-    add_backends,
-    add_identity,
-    add_secret,
-    add_whereabouts,
-    open_port,
-    release,
-    setting,
-    sources,
-)
+from wgdisco.cli.setting import Setting, setting
+from wgdisco.cli.whereabouts import open_port, release, sources
+from wgdisco.cli.words import add_backends, add_identity, add_secret, add_whereabouts
 
 if TYPE_CHECKING:
     from wgdisco.keys import PublicKey

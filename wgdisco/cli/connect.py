@@ -8,19 +8,10 @@ import time
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
-from wgdisco.cli.common import (
-    Setting,
-    add_audience,
-    add_backends,
-    add_identity,
-    add_whereabouts,
-    note,
-    open_port,
-    seconds,
-    setting,
-    sources,
-)
 from wgdisco.cli.peers import chosen
+from wgdisco.cli.setting import Setting, note, setting
+from wgdisco.cli.whereabouts import open_port, sources
+from wgdisco.cli.words import add_audience, add_backends, add_identity, add_whereabouts, seconds
 
 if TYPE_CHECKING:
     from wgdisco.device.port import Port
@@ -70,7 +61,8 @@ async def _connect(here: Setting) -> int:
 
 def _session(here: Setting, node: Node, port: Port | None, peer: PublicKey) -> Session:
     from wgdisco.cli import show
-    from wgdisco.cli.common import gathering, scope_of
+    from wgdisco.cli.setting import scope_of
+    from wgdisco.cli.whereabouts import gathering
     from wgdisco.session import Session
 
     device, interface, _ = here.wireguard

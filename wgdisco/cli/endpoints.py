@@ -7,7 +7,9 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from wgdisco.cli.common import Setting, add_identity, add_whereabouts, note, open_port, release, setting, sources
+from wgdisco.cli.setting import Setting, note, setting
+from wgdisco.cli.whereabouts import open_port, release, sources
+from wgdisco.cli.words import add_identity, add_whereabouts
 
 if TYPE_CHECKING:
     from wgdisco.sources import Nat, Source, Where

@@ -10,8 +10,9 @@ import os
 from contextlib import AsyncExitStack, closing
 from typing import TYPE_CHECKING
 
-from wgdisco.cli.common import Setting, open_port, release, sources
+from wgdisco.cli.setting import Setting
 from wgdisco.cli.show import kind_name
+from wgdisco.cli.whereabouts import open_port, release, sources
 from wgdisco.discovery import resolve
 from wgdisco.freshness import Marks
 from wgdisco.keys import PublicKey

@@ -6,18 +6,9 @@ import argparse
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from wgdisco.cli.common import (
-    Setting,
-    add_audience,
-    add_backends,
-    add_identity,
-    add_whereabouts,
-    audiences,
-    note,
-    open_port,
-    setting,
-    sources,
-)
+from wgdisco.cli.setting import Setting, audiences, note, setting
+from wgdisco.cli.whereabouts import open_port, sources
+from wgdisco.cli.words import add_audience, add_backends, add_identity, add_whereabouts
 
 if TYPE_CHECKING:
     from wgdisco.node import Publication

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from wgdisco.cli.common import Setting, add_backends, add_identity, add_secret, note, setting
+from wgdisco.cli.setting import Setting, note, setting
+from wgdisco.cli.words import add_backends, add_identity, add_secret
 
 if TYPE_CHECKING:
     from wgdisco.keys import PublicKey

@@ -9,19 +9,9 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from wgdisco.cli.common import (
-    Setting,
-    add_audience,
-    add_backends,
-    add_identity,
-    add_whereabouts,
-    gathering,
-    note,
-    scope_of,
-    seconds,
-    setting,
-    sources,
-)
+from wgdisco.cli.setting import Setting, note, scope_of, setting
+from wgdisco.cli.whereabouts import gathering, sources
+from wgdisco.cli.words import add_audience, add_backends, add_identity, add_whereabouts, seconds
 
 if TYPE_CHECKING:
     from wgdisco.agent import Agent, Means
@@ -75,7 +65,7 @@ async def _run(options: argparse.Namespace) -> int:
 
 def _name(options: argparse.Namespace) -> str:
     """The interface's name; it need not exist yet, when it is named."""
-    from wgdisco.cli.common import only_interface
+    from wgdisco.cli.setting import only_interface
     from wgdisco.errors import UsageError
 
     if options.private_key_file:

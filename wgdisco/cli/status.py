@@ -54,7 +54,7 @@ def watch(options: argparse.Namespace, pause: Callable[[float], None] | None = N
 
 def _once(options: argparse.Namespace) -> int:
     from wgdisco.cli import describe
-    from wgdisco.cli.common import note
+    from wgdisco.cli.setting import note
 
     reports, troubles = _reports(options)
     now = time()

@@ -11,7 +11,8 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from wgdisco.cli.common import add_backends, add_identity, add_secret, add_whereabouts, setting
+from wgdisco.cli.setting import setting
+from wgdisco.cli.words import add_backends, add_identity, add_secret, add_whereabouts
 
 if TYPE_CHECKING:
     from wgdisco.cli.case import Case
@@ -96,7 +97,7 @@ def _looked_up(options: argparse.Namespace) -> Case:
 def _remark(agent: Report) -> None:
     """What an agent that has nothing to say about the peer said last."""
     from wgdisco.cli import describe
-    from wgdisco.cli.common import note
+    from wgdisco.cli.setting import note
     from wgdisco.cli.show import printable, span
     from wgdisco.report import age
 
