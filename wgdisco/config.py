@@ -1,27 +1,19 @@
-"""Configuration: /etc/wgdisco/wg0.toml and `-o KEY=VALUE` to typed objects; secrets and keys by reference."""
+"""Configuration: /etc/wgdisco/wg0.toml and `-o KEY=VALUE` to typed objects; secrets by reference."""
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-import stat
 import tomllib
-from base64 import b64decode
-from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 from msgspec import Meta, Struct
 
 from wgdisco.endpoint import Endpoint
-from wgdisco.errors import AccessError, ConfigError, InvalidKey, UsageError
+from wgdisco.errors import ConfigError, UsageError
 from wgdisco.options import convert, did_you_mean
-
-if TYPE_CHECKING:
-    from wgdisco.keys import PrivateKey
 
 __all__ = [
     "Chosen",
@@ -29,9 +21,6 @@ __all__ = [
     "combine",
     "for_interface",
     "load",
-    "network_secret",
-    "read_network_secret",
-    "read_private_key",
 ]
 
 FOLDER = Path("/etc/wgdisco")
@@ -39,7 +28,6 @@ DEFAULT_BACKENDS = ("dht", "lan")
 """Used when nobody chose, as far as they are there."""
 LIBRARIES = {"lan": "zeroconf"}
 """What a default backend needs that is no dependency of wgdisco's: without it, it is not used by default."""
-SECRET = "expected 32 bytes in base64, as `wgdisco genkey` prints them"  # noqa: S105 - a message
 
 
 class Config(Struct, frozen=True):
@@ -63,11 +51,21 @@ class Config(Struct, frozen=True):
     stores_through_tunnel: bool = False
     backends: dict[str, dict[str, Any]] = {}
 
-    def secrets(self) -> list[bytes]:
-        """The network secrets, read from where they are kept; raises ConfigError."""
-        from wgdisco.backend import Secret
+    def secrets(self, warn: Callable[[str], None] = lambda _: None) -> list[bytes]:
+        """The network secrets, read from where they are kept; raises ConfigError or AccessError.
 
-        return [network_secret(Secret.parse(each).reveal(), _reference(each)) for each in self.networks]
+        `warn` hears of files that others can read.
+        """
+        from wgdisco.backend import Secret
+        from wgdisco.keyfiles import network_secret, read_network_secret
+
+        def read(reference: object) -> bytes:
+            kind, _, name = _reference(reference).partition(":")
+            if kind == "file":
+                return read_network_secret(Path(name), warn)
+            return network_secret(Secret.parse(reference).reveal(), _reference(reference))
+
+        return [read(each) for each in self.networks]
 
 
 @dataclass(frozen=True)
@@ -223,52 +221,3 @@ def _defaults() -> list[str]:
 
     there = [name for name in built_in() if name not in LIBRARIES or find_spec(LIBRARIES[name]) is not None]
     return [name for name in DEFAULT_BACKENDS if name in there] or list(DEFAULT_BACKENDS[:1])
-
-
-def network_secret(text: str, where: str) -> bytes:
-    """The 32 bytes of a network secret; raises ConfigError, which says where it came from and never quotes it."""
-    try:
-        secret = b64decode(text.strip(), validate=True)
-    except (Base64Error, ValueError):
-        raise ConfigError(f"the network secret in {where} is not base64; {SECRET}") from None
-    if len(secret) != 32:
-        raise ConfigError(f"the network secret in {where} has {len(secret)} bytes; {SECRET}")
-    return secret
-
-
-def read_network_secret(path: Path, warn: Callable[[str], None]) -> bytes:
-    """A network secret from a file; raises ConfigError or AccessError. A file that others can read is warned of."""
-    text, warning = _private_text(path, "network secret")
-    if warning:
-        warn(warning)
-    return network_secret(text, repr(str(path)))
-
-
-def read_private_key(path: Path) -> PrivateKey:
-    """A private key from a file that only its owner can read; raises AccessError or InvalidKey, never quoting it."""
-    from wgdisco.keys import PrivateKey
-
-    text, warning = _private_text(path, "private key")
-    if warning:
-        raise AccessError(warning)
-    try:
-        return PrivateKey.parse(text.strip())
-    except InvalidKey as error:
-        raise InvalidKey(f"{str(path)!r}: {error}") from None
-
-
-def _private_text(path: Path, what: str) -> tuple[str, str]:
-    """What a file holds, and a warning when others can read it."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            text = file.read(4096)
-    except UnicodeDecodeError:
-        raise UsageError(f"the file {str(path)!r} holds no {what}: it is not text") from None
-    except OSError as error:
-        raise AccessError(f"cannot read the {what} in {str(path)!r}: {error.strerror or error}") from error
-    # a pipe, as the shell's <(…), has no permissions worth the name
-    if not stat.S_ISREG(mode) or not mode & 0o077:
-        return text, ""
-    mend = f"chmod 600 {shlex.quote(str(path))}"
-    return text, f"the {what} in {str(path)!r} can be read by others (mode {mode & 0o777:04o}); {mend}"

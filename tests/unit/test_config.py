@@ -14,11 +14,9 @@ from wgdisco.config import (
     combine,
     for_interface,
     load,
-    network_secret,
-    read_network_secret,
-    read_private_key,
 )
 from wgdisco.errors import AccessError, ConfigError, InvalidKey, UsageError, WgdiscoError
+from wgdisco.keyfiles import network_secret, read_network_secret, read_private_key
 from wgdisco.keys import PrivateKey
 
 FULL = """
@@ -170,7 +168,12 @@ def test_a_file_of_an_interface_that_cannot_be_read_is_no_reason_for_defaults(mo
 def test_network_secrets_are_read_from_where_they_are(monkeypatch, tmp_path) -> None:
     (tmp_path / "new").write_text(b64encode(b"n" * 32).decode() + "\n")
     monkeypatch.setenv("OLD", b64encode(b"o" * 32).decode())
-    assert Config(networks=({"file": str(tmp_path / "new")}, "env:OLD")).secrets() == [b"n" * 32, b"o" * 32]
+    for mode, warned in ((0o600, False), (0o644, True)):
+        (tmp_path / "new").chmod(mode)
+        for reference in ({"file": str(tmp_path / "new")}, f"file:{tmp_path}/new"):
+            warnings: list[str] = []
+            assert Config(networks=(reference, "env:OLD")).secrets(warnings.append) == [b"n" * 32, b"o" * 32]
+            assert bool(warnings) is warned
 
 
 @pytest.mark.parametrize(

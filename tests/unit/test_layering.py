@@ -28,6 +28,7 @@ LAYERS = (
         "store",
         "publication",
         "config",
+        "keyfiles",
         "options",
         "plugins",
         "report",

@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
 def _places(options: argparse.Namespace, subject: PublicKey, now: int) -> list[tuple[Audience, Place]]:
     from wgdisco.audience import Audience
     from wgdisco.cli.setting import note
-    from wgdisco.config import read_network_secret, read_private_key
+    from wgdisco.keyfiles import read_network_secret, read_private_key
 
     audiences = [Audience.key(subject)]
     if options.secret_file:

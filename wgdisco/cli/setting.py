@@ -70,11 +70,11 @@ class Setting:
 
     def networks(self) -> list[bytes]:
         """The secrets of the networks we are in, the one to publish with first."""
-        from wgdisco.config import read_network_secret
+        from wgdisco.keyfiles import read_network_secret
 
         if self.options.secret_file:
             return [read_network_secret(Path(self.options.secret_file), note)]
-        return self.config.secrets()
+        return self.config.secrets(note)
 
     @asynccontextmanager
     async def node(self, broken: Callable[[WgdiscoError], None] | None = None) -> AsyncGenerator[Node, None]:
@@ -108,8 +108,9 @@ class Setting:
 
 def setting(options: argparse.Namespace, *, needed: bool = True) -> Setting:
     """Read who we are; raises AccessError or UsageError that name the next step unless not `needed`."""
-    from wgdisco.config import for_interface, load, read_private_key
+    from wgdisco.config import for_interface, load
     from wgdisco.errors import UsageError
+    from wgdisco.keyfiles import read_private_key
 
     if options.private_key_file:
         if options.interface:
