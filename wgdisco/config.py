@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -31,7 +31,7 @@ LIBRARIES = {"lan": "zeroconf"}
 
 
 class Config(Struct, frozen=True):
-    """What a configuration file may say; each attribute is a key of it.
+    """What a configuration file may say; each attribute is a key of it, but for `places`: where each table begins.
 
     `to` is who may read, `networks` references to network secrets (the first is published with, all are read),
     `lifetime` seconds of a record, `endpoints` what to publish instead of finding out, `stun` the servers to ask
@@ -50,6 +50,7 @@ class Config(Struct, frozen=True):
     expose_hosts: bool = False
     stores_through_tunnel: bool = False
     backends: dict[str, dict[str, Any]] = {}
+    places: dict[str, str] = {}
 
     def secrets(self, warn: Callable[[str], None] = lambda _: None) -> list[bytes]:
         """The network secrets, read from where they are kept; raises ConfigError or AccessError.
@@ -70,10 +71,14 @@ class Config(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Chosen:
-    """The backends to use with their options; `defaulted` when nobody chose."""
+    """The backends to use with their options; `defaulted` when nobody chose.
+
+    `places` says where the file has each, as `wg0.toml:3`, unless the command line names backends or options.
+    """
 
     backends: Mapping[str, Mapping[str, object]]
     defaulted: bool = False
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 def for_interface(name: str | None) -> Config:
@@ -111,7 +116,8 @@ def _parse(path: Path, raw: bytes) -> Config:
     if isinstance(table.get("backends"), dict):
         _check_tables(table["backends"], path, text)
     hints = get_type_hints(Config, include_extras=True)
-    values = {}
+    del hints["places"]
+    values: dict[str, Any] = {}
     for key, value in table.items():
         try:
             if key not in hints:
@@ -119,7 +125,8 @@ def _parse(path: Path, raw: bytes) -> Config:
             values[key] = _checked(key, value, hints[key])
         except UsageError as error:
             raise ConfigError(f"{path}:{_line(text, key)}: {error}") from error
-    return Config(**values)
+    tables = values.get("backends", ())
+    return Config(**values, places={name: f"{path}:{_line(text, 'backends', name)}" for name in tables})
 
 
 def _check_tables(backends: Mapping[str, object], path: Path, text: str) -> None:
@@ -211,7 +218,7 @@ def combine(config: Config, names: Sequence[str], settings: Sequence[str]) -> Ch
         if dot and name not in tables:
             raise ConfigError(f"option {key!r}: backend {name!r} is not used here; add -b {name}")
         tables[name or chosen[0]][option] = value
-    return Chosen(tables, defaulted)
+    return Chosen(tables, defaulted, {} if names or settings else config.places)
 
 
 def _defaults() -> list[str]:

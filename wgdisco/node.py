@@ -42,12 +42,14 @@ async def open_node(
     lifetime: int = LIFETIME,
     deadline: float | None = None,
     folder: Path | None = None,
+    places: Mapping[str, str] | None = None,
     broken: Callable[[WgdiscoError], None] | None = None,
 ) -> AsyncGenerator[Node, None]:
     """A node over backends by name with their options; opened, and closed again at the end.
 
     `networks` are network secrets of 32 bytes, `lifetime` seconds of a record, `deadline` seconds for each call to a
-    store (None: the backend's own), `folder` where state is kept (default: /var/lib/wgdisco or XDG_STATE_HOME). Raises
+    store (None: the backend's own), `folder` where state is kept (default: /var/lib/wgdisco or XDG_STATE_HOME),
+    `places` where each backend was configured, for the messages. Raises
     ConfigError, PluginError or MissingExtra for a backend that cannot be built; with `broken`, that is told instead and
     the others are used, as long as there are any.
     """
@@ -57,9 +59,10 @@ async def open_node(
         try:
             stores.append(Store(build(name, values, folder / "cache" / name), deadline))
         except WgdiscoError as error:
+            told = type(error)(f"{places[name]}: {error}") if places and name in places else error
             if broken is None or (not stores and count == len(backends)):
-                raise
-            broken(error)
+                raise told from error
+            broken(told)
     node = Node(stores, State.open(private.public if private else None, folder), private, networks, lifetime)
     try:
         yield node

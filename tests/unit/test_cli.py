@@ -293,6 +293,8 @@ def test_the_default_backend_is_named(capsys, monkeypatch, tmp_path) -> None:
     [
         ("to = 'peers'\nlifetime = \n", "{path}:2: invalid value"),
         ("to = 'peers'\n\nlifetim = 60\n", "{path}:3: unknown key 'lifetim'; did you mean 'lifetime'?"),
+        ("\n[backends.floder]\n", "{path}:2: there is no backend 'floder'; did you mean 'folder'?"),
+        ("backends.folder.pth = '/'\n", "{path}:1: backend 'folder' has no option 'pth'; did you mean 'path'?"),
         ("lifetime = 5\n", "{path}:1: lifetime = 5: expected whole number >= 60, <= 86400"),
         ("\nto = 'all'\n", "{path}:2: to = 'all': expected 'peers' or 'network' or 'key'"),
         ("[backends]\nfolder = 3\n", "{path}:2: backends.folder = 3: expected a table, as [backends.folder]"),

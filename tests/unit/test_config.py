@@ -71,6 +71,7 @@ def test_a_file_says_everything(file: Path) -> None:
                 "password": {"env": "ETCD"},
             },
         },
+        places={"folder": f"{file}:10", "etcd": f"{file}:13"},
     )
 
 

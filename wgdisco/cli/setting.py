@@ -97,6 +97,7 @@ class Setting:
             self.networks(),
             lifetime=self.config.lifetime,
             deadline=self.options.deadline,
+            places=chosen.places,
             broken=broken,
         )
         with self._outside():
