@@ -56,7 +56,8 @@ def _edwards(raw: bytes) -> bytes:
 
 def _decode(text: str, what: str) -> bytes:
     """32 bytes from canonical base64, exactly as wg(8) accepts it."""
-    expected = "expected 44 characters of base64, as `wg pubkey` prints them"
+    source = "wg genkey" if "private" in what else "wg pubkey"
+    expected = f"expected 44 characters of base64, as `{source}` prints them"
     try:
         raw = b64decode(text, validate=True)
     except (Base64Error, ValueError):

@@ -127,8 +127,8 @@ def _from_text(wanted: Any, value: object) -> object:
         return Secret.parse(value)
     if wanted is not Path:
         raise NotImplementedError(wanted)
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no path")  # noqa: TRY004 - msgspec takes a ValueError for a wrong value
+    if not isinstance(value, str) or not value:  # an empty one would be the current folder
+        raise ValueError(f"{value!r} is no path")
     return Path(value)
 
 

@@ -260,7 +260,7 @@ def test_a_key_file_without_a_key_is_not_quoted(capsys, tmp_path) -> None:
     code, text = error_of(capsys, "publish", "--private-key-file", str(path))
     assert code == 2
     assert text == (
-        f"'{path}': the private key is not valid base64; expected 44 characters of base64, as `wg pubkey` prints them"
+        f"'{path}': the private key is not valid base64; expected 44 characters of base64, as `wg genkey` prints them"
     )
 
 
@@ -294,6 +294,11 @@ def test_the_default_backend_is_named(capsys, monkeypatch, tmp_path) -> None:
         ("to = 'peers'\nlifetime = \n", "{path}:2: invalid value"),
         ("to = 'peers'\n\nlifetim = 60\n", "{path}:3: unknown key 'lifetim'; did you mean 'lifetime'?"),
         ("\n[backends.floder]\n", "{path}:2: there is no backend 'floder'; did you mean 'folder'?"),
+        ("[backends.folder]\npath = ''\n", "{path}:1: backend 'folder': option path = '': expected path"),
+        (
+            "[backends.dht]\nport = 70000\n",
+            "{path}:1: backend 'dht': option port = 70000: expected whole number >= 0, <= 65535",
+        ),
         ("backends.folder.pth = '/'\n", "{path}:1: backend 'folder' has no option 'pth'; did you mean 'path'?"),
         ("lifetime = 5\n", "{path}:1: lifetime = 5: expected whole number >= 60, <= 86400"),
         ("\nto = 'all'\n", "{path}:2: to = 'all': expected 'peers' or 'network' or 'key'"),

@@ -261,7 +261,7 @@ def key_file(tmp_path: Path, text: str, mode: int = 0o600) -> Path:
 
 
 KEY = b64encode(b"a" * 32).decode()
-EXPECTED = "expected 44 characters of base64, as `wg pubkey` prints them"
+EXPECTED = "expected 44 characters of base64, as `wg genkey` prints them"
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o700])

@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Annotated, ClassVar, TypeVar
+
+from msgspec import Meta
 
 from wgdisco.backend import Backend, Slot
 from wgdisco.bep44 import Item, NoAnswer, Node, Stored
@@ -51,7 +53,7 @@ class DHT(Backend):
 
     bootstrap: list[str] = field(default_factory=lambda: list(BOOTSTRAP))
     """Nodes to start from, each HOST:PORT; your own ones for a private network."""
-    port: int = 0
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
     """UDP port to ask from; 0 takes any."""
     bind: str = ""
     """Address to ask from; empty means all, IPv4 and IPv6."""

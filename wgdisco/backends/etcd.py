@@ -12,7 +12,9 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
 
 from wgdisco.backend import Backend, Secret, Slot
 from wgdisco.backends._etcd_gateway import Gateway
@@ -51,7 +53,7 @@ class Etcd(Backend):
     """File of a client certificate (PEM) without a CommonName; empty for none."""
     key: str = ""
     """File of its private key; empty when it is in `cert`."""
-    heartbeat: float = 30.0
+    heartbeat: Annotated[float, Meta(gt=0)] = 30.0
     """Seconds of silence after which a watch is attached anew, so that a frozen server is noticed."""
 
     async def open(self) -> None:

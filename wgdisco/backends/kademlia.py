@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, TypeVar
+
+from msgspec import Meta
 
 from wgdisco.backend import Backend, Slot
 from wgdisco.backends._kademlia_values import KEPT, TRUTH, Value
@@ -42,7 +44,7 @@ class Kademlia(Backend):
 
     bootstrap: list[str] = field(default_factory=list)
     """Members to start from, each HOST:PORT; empty for the first member, which waits for the others."""
-    port: int = 0
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
     """UDP port of this member; 0 takes any, which will do for all but the ones that others start from."""
     bind: str = ""
     """Address of this member; empty means every IPv4 address, `::` every IPv6 address."""
