@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from wgdisco.device.types import Change, Device, Interface, Peer
 from wgdisco.endpoint import Endpoint
+from wgdisco.errors import AccessError
 from wgdisco.keys import PublicKey
 
 __all__ = ["SharedDevice"]
 
 SHARE = 0.1  # of the time at most is spent on reading
 FRESH = 0.02  # seconds for which a reading serves everybody
+SLOW = 1.0  # seconds; what fails so late has met a program that stands still
+REST = 5.0  # seconds for which such a program is not asked again
+
+T = TypeVar("T")
 
 
 class SharedDevice:
-    """A Device whose readings are reused for 20 ms, or for ten times as long as they take; a change ends them."""
+    """A Device whose readings are reused for 20 ms, or for ten times as long as they take; a change ends them.
+
+    Who asks a program that stands still (userspace WireGuard) holds up everything else. So after one call that failed
+    because of that, all fail at once for 5 s, with the same AccessError.
+    """
 
     def __init__(self, device: Device) -> None:
         self.device = device
         self._reading: Interface | None = None
         self._until = 0.0
+        self._trouble, self._rests_until = "", 0.0
 
     @property
     def name(self) -> str:
@@ -33,7 +44,7 @@ class SharedDevice:
         start = time.monotonic()
         if self._reading is None or start >= self._until:
             self._reading = None
-            self._reading = self.device.read()
+            self._reading = self._ask(self.device.read)
             took = time.monotonic() - start
             self._until = start + took + max(FRESH, took / SHARE)
         return self._reading
@@ -41,9 +52,21 @@ class SharedDevice:
     def update(self, changes: Sequence[Change]) -> None:
         """Apply changes, as Device.update does."""
         self._reading = None
-        self.device.update(changes)
+        self._ask(lambda: self.device.update(changes))
 
     def restart_peer(self, key: PublicKey, endpoint: Endpoint, keepalive: int, *, since: Peer | None = None) -> None:
         """Restart a peer, as Device.restart_peer does."""
         self._reading = None
-        self.device.restart_peer(key, endpoint, keepalive, since=since)
+        self._ask(lambda: self.device.restart_peer(key, endpoint, keepalive, since=since))
+
+    def _ask(self, work: Callable[[], T]) -> T:
+        start = time.monotonic()
+        if start < self._rests_until:
+            raise AccessError(self._trouble)
+        try:
+            return work()
+        except AccessError as error:
+            now = time.monotonic()
+            if now - start >= SLOW:
+                self._trouble, self._rests_until = str(error), now + REST
+            raise

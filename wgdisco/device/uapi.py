@@ -26,7 +26,7 @@ __all__ = ["SOCKETS", "UserspaceDevice", "encode_changes", "encode_peer", "parse
 SOCKETS = Path("/var/run/wireguard")
 GET = b"get=1\n\n"
 SO_SNDBUFFORCE = 32  # asm-generic/socket.h; Python has no name for it
-TIMEOUT = 10.0  # seconds for one answer; 10,000 peers take 0.1
+TIMEOUT = 5.0  # seconds for one answer; 10,000 peers take 0.1. Whoever waits holds up the whole agent
 
 
 def encode_changes(changes: Sequence[Change]) -> bytes:
