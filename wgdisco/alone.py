@@ -29,12 +29,12 @@ def lock_file(interface: str, folder: Path | None = None) -> Path:
 
 @asynccontextmanager
 async def alone(
-    interface: str, say: Callable[[str], None], folder: Path | None = None, patience: float = PATIENCE
+    interface: str, say: Callable[[str], None], folder: Path | None = None, patience: float | None = None
 ) -> AsyncGenerator[None]:
     """Be the only agent of an interface within the block.
 
-    Waits `patience` seconds for another one to end; raises UsageError with its process then. Where the file cannot be
-    made or opened, that is said, and nobody is kept away.
+    Waits `patience` seconds (10) for another one to end; raises UsageError with its process then. Where the file cannot
+    be made or opened, that is said, and nobody is kept away.
     """
     path = lock_file(interface, folder)
     try:
@@ -44,7 +44,7 @@ async def alone(
         yield
         return
     try:
-        await _lock(opened, interface, say, patience)
+        await _lock(opened, interface, say, PATIENCE if patience is None else patience)
         os.ftruncate(opened, 0)
         os.pwrite(opened, f"{os.getpid()}\n".encode(), 0)
         yield

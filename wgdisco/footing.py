@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from wgdisco.audience import Audience, Scope
-from wgdisco.backend import ordinary
+from wgdisco.backend import Secret, ordinary
 from wgdisco.device import Interface
 from wgdisco.device.port import Port, WireGuardPort
-from wgdisco.errors import AccessError, NoDevice, UsageError, WgdiscoError
+from wgdisco.errors import AccessError, ConfigError, NoDevice, UsageError, WgdiscoError
 from wgdisco.keys import PublicKey
 from wgdisco.node import Node
 from wgdisco.sources import Source, Where
+from wgdisco.store import Store
 from wgdisco.supervise import described
 
 __all__ = ["Configuration", "Footing", "Means"]
@@ -135,6 +136,9 @@ class Configuration:
         """What it says now, opened; raises WgdiscoError for one that cannot be used."""
         means = self.prepare(interface)
         footing = await Footing.open(means, interface, self._say)
+        if self._good is not None and (trouble := _secrets_missing(footing.node.stores)):
+            await footing.close()
+            raise UsageError(trouble)
         self._good, self._refused = means, ""
         return footing
 
@@ -164,6 +168,22 @@ class Configuration:
     def _refuse(self, trouble: str) -> None:
         self._refused = trouble
         self._say(f"{trouble}; the configuration before that stays in use")
+
+
+def _secrets_missing(stores: Sequence[Store]) -> str:
+    """Why no store can be opened, as far as secrets tell; at the start they may still come, and the store says so."""
+    troubles = [_secret_missing(store) for store in stores]
+    return "; ".join(troubles) if all(troubles) else ""
+
+
+def _secret_missing(store: Store) -> str:
+    try:
+        for value in getattr(store.backend, "__dict__", {}).values():
+            if isinstance(value, Secret):
+                value.reveal()
+    except ConfigError as error:
+        return f"{store.name}: {error}"
+    return ""
 
 
 def _closing(source: Source) -> Callable[[], Awaitable[None]] | None:
