@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from wgdisco.announce import hints_of
+from wgdisco.connect import Keepalive
 from wgdisco.device import Interface
+from wgdisco.keys import PublicKey
 from wgdisco.outlook import Outlook, nat_of
 from wgdisco.record import Candidate, Kind
 from wgdisco.report import BackendReport, CandidateReport, Counters, PeerReport, RecordReport, Report, life
@@ -24,16 +26,27 @@ TRIED_OFTEN = 20  # tries of one record after which a peer is waited for
 
 @dataclass
 class Diary:
-    """What outlives a session: counters of the sessions before this one, and the last thing done about each peer."""
+    """What outlives a session: counters of those before, the last thing done about each peer, keepalives that we set.
+
+    `index` is the number of the interface that `keepalives` are about.
+    """
 
     started: float = field(default_factory=time.time)
     counters: Counters = field(default_factory=Counters)
     last: dict[str, str] = field(default_factory=dict)
     stored: dict[str, float] = field(default_factory=dict)
+    keepalives: dict[PublicKey, Keepalive] = field(default_factory=dict)
+    index: int = 0
 
     def close(self, session: Session) -> None:
-        """Add what an ended session counted."""
+        """Add what an ended session counted, and remember which keepalives it set."""
         self.counters = _counted(self.counters, session)
+        self.keepalives = {peer: tender.link.keepalive for peer, tender in session.tenders.items()}
+        self.index = session.interface.index
+
+    def keepalives_of(self, interface: Interface) -> Mapping[PublicKey, Keepalive]:
+        """What the last session knew about keepalives; nothing when the interface was made anew since."""
+        return self.keepalives if interface.index == self.index else {}
 
 
 def blank(interface: str, diary: Diary, state: str, trouble: str = "") -> Report:

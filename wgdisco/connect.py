@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from wgdisco.budget import Budget
 from wgdisco.checks import Prober
@@ -26,7 +26,7 @@ from wgdisco.keys import PublicKey
 from wgdisco.policy import is_private
 from wgdisco.record import Candidate, Kind
 
-__all__ = ["PUNCH_TTLS", "UNKNOWN", "Attempt", "Link", "impossible", "initiates", "order", "silence"]
+__all__ = ["PUNCH_TTLS", "UNKNOWN", "Attempt", "Keepalive", "Link", "impossible", "initiates", "order", "silence"]
 
 KEEPALIVE = 25  # seconds; below the 30 s after which a NAT forgets an unanswered mapping
 SILENCE = 1.5  # seconds the passive side waits before it initiates too
@@ -92,12 +92,20 @@ def order(candidates: Sequence[Candidate], ours: Sequence[Candidate], last: Endp
     return sorted(candidates, key=rank)
 
 
+class Keepalive(NamedTuple):
+    """The persistent keepalive that the user set, and the one that we set, None when we did not (seconds, 0: off)."""
+
+    users: int
+    armed: int | None
+
+
 @dataclass
 class Link:
     """One peer of one interface: the few things connecting does to it, each announced through `echo`.
 
     What has to be sent to find it stays within the `budget`, which all links of an interface share. `given` is the
-    endpoint that was there before us, or that the user has set since.
+    endpoint that was there before us, or that the user has set since. `remembered` is the `keepalive` of the link
+    before: what that one set would else be taken for the user's.
     """
 
     device: Device
@@ -106,14 +114,23 @@ class Link:
     echo: Callable[[str], None]
     behind_nat: bool = True
     budget: Budget = field(default_factory=Budget)
+    remembered: Keepalive | None = None
 
     def __post_init__(self) -> None:
-        self._armed: int | None = None
         self.before = self.read()
-        self.users, self.given = self.before.keepalive, self.before.endpoint
+        now = Keepalive(self.before.keepalive, None)
+        if self.remembered is not None and self.remembered.armed == now.users:
+            now = self.remembered
+        self.users, self._armed = now
+        self.given = self.before.endpoint
         self._seen, self._placed, self._given_until = self.before.endpoint, False, 0.0
         self._received = self.before.rx
         self.begin()
+
+    @property
+    def keepalive(self) -> Keepalive:
+        """What another link to the same peer has to remember."""
+        return Keepalive(self.users, self._armed)
 
     def begin(self) -> None:
         """Forget what was: `connected` is about handshakes from now on."""

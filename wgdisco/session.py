@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from wgdisco.announce import Announcer, hints_of
 from wgdisco.audience import SKEW, Audience
 from wgdisco.budget import Budget
 from wgdisco.checks import Checker
-from wgdisco.connect import UNKNOWN, Link
+from wgdisco.connect import UNKNOWN, Keepalive, Link
 from wgdisco.device import Device, Interface
 from wgdisco.device.port import Port
 from wgdisco.device.routes import Routes
@@ -52,14 +52,17 @@ class Session:
         peers: Iterable[PublicKey] | None = None,
         expose_hosts: bool = False,
         eager: float = EAGER,
+        keepalives: Mapping[PublicKey, Keepalive] | None = None,
     ) -> None:
         """`gather` asks the sources, thoroughly if told so; `peers` are those to seek, all of them by default.
 
-        Without a `port` no checks are made and nothing is punched.
+        `keepalives` are what the session before knew of them. Without a `port` no checks are made and nothing is
+        punched.
         """
         self.node, self.device, self.interface, self.port, self.say = node, device, interface, port, say
         self.peers = list(interface.peers if peers is None else peers)
         self.restarts = 0
+        self._keepalives = keepalives or {}
         self._gather, self._witnesses, self._budget = gather, Witnesses(), Budget()
         self.announcer = Announcer(
             node,
@@ -150,7 +153,8 @@ class Session:
         return Ground(lambda address: self._routes.lookup(address, mark), own, self._allowed)
 
     def _tender(self, peer: PublicKey, ours: Ours, checker: Checker | None, echo: Callable[[str], None]) -> Tender:
-        link = Link(self.device, self.port, peer, echo, budget=self._budget)
+        remembered = self._keepalives.get(peer)
+        link = Link(self.device, self.port, peer, echo, budget=self._budget, remembered=remembered)
 
         def missing(gone: bool) -> None:
             (self.seeker.miss if gone else self.seeker.have)(peer)

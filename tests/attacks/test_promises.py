@@ -30,7 +30,7 @@ import wgdisco.cli.publish
 from tests.attacks.scene import FIRST, HOUR, SECOND, THIRD, Scene, Tunnel, growth, liar, shelf
 from tests.attacks.virtual import virtually
 from tests.unit.records import ALICE, BOB, MALLORY, NOW, W, candidate, here, record
-from wgdisco.agent import Agent, Means
+from wgdisco.agent import Agent
 from wgdisco.audience import Audience, Scope, _hash
 from wgdisco.backend import Backend, from_text
 from wgdisco.backends.folder import Folder
@@ -42,6 +42,7 @@ from wgdisco.device import Peer
 from wgdisco.device.routes import Route
 from wgdisco.endpoint import Endpoint
 from wgdisco.errors import AccessError, NoDevice, NotFound, RecordRefused, UsageError
+from wgdisco.footing import Means
 from wgdisco.outlook import Ours
 from wgdisco.policy import Ground
 from wgdisco.record import Kind, encode, sign
@@ -155,7 +156,7 @@ class Running:
         monkeypatch.setattr("wgdisco.agent.GONE", 0.0)
         monkeypatch.setattr("wgdisco.look.LOOK", 0.02)
         monkeypatch.setattr("wgdisco.supervise.FIRST_PAUSE", 0.01)
-        monkeypatch.setattr("wgdisco.agent.WireGuardPort", self.no_port)
+        monkeypatch.setattr("wgdisco.footing.WireGuardPort", self.no_port)
         monkeypatch.setattr("wgdisco.session.Routes", Everywhere)
         self.agent = Agent("wg9", self.prepare, self.said.append, self.said.append, scene.folder / "run")
 
@@ -709,6 +710,8 @@ async def test_promise_8_no_store_ends_the_agent_or_hides_another(scene, monkeyp
 @pytest.mark.parametrize("error", [SystemExit(3), RuntimeError("bug"), asyncio.CancelledError()], ids=repr)
 async def test_promise_8_a_source_that_cannot_be_closed_ends_nothing(scene, monkeypatch, error) -> None:
     class Stuck:
+        name = "stuck"
+
         async def close(self) -> None:
             raise error
 

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -102,12 +102,12 @@ class Duo:
             self.options += ["--stun", f"[{place[0]}]:{place[1]}" if ":" in place[0] else f"{place[0]}:{place[1]}"]
         self.agents: dict[int, Process] = {}
 
-    def run(self, side: int, *more: str, interface: str = "wg0", env: dict[str, str] | None = None) -> Process:
+    def run(self, side: int, *more: str, interface: str = "wg0", env: Mapping[str, str] | None = None) -> Process:
         """Start the agent of a side; what it says goes into a file."""
+        environment = {"PYTHONUNBUFFERED": "1", **(env or {})}
         with self.log(side).open("a") as log:
             words = ["run", "-i", interface, *self.options, *more]
-            env = {"PYTHONUNBUFFERED": "1", **(env or {})}
-            self.agents[side] = self.hosts[side].wgdisco(*words, stdout=log, stderr=log, env=env)
+            self.agents[side] = self.hosts[side].wgdisco(*words, stdout=log, stderr=log, env=environment)
         return self.agents[side]
 
     def log(self, side: int) -> Path:

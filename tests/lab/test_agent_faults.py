@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ full = pytest.mark.full
 
 SOON = 20.0  # seconds for what happens at once on a machine that has nothing else to do
 AGAIN = 60.0  # seconds to a handshake after a fault
+WATCHDOG = 20.0  # seconds without a sign of life that are too many: the unit allows 60
 CALM = 8.0  # seconds for which nothing may happen
 
 
@@ -215,6 +217,27 @@ def test_sigkill_is_seen_and_leaves_the_tunnel(lab: Lab, tmp_path: Path) -> None
 
 
 @full
+def test_a_second_agent_is_refused(lab: Lab, tmp_path: Path) -> None:
+    """Neither it nor what is typed beside the first one changes anything; after a kill there is room for another."""
+    duo = connected(lab, tmp_path)
+    before = duo.other(0)
+    pid = duo.state(0)["pid"]
+    second = command(duo, 0, "run", "-i", "wg0", *duo.options)
+    assert second.returncode == 2, second
+    assert f"wg0: the agent (pid {pid}) is at work on it" in second.stderr
+    assert "systemctl stop wgdisco@wg0" in second.stderr
+    once = command(duo, 0, "run", "--once", "-i", "wg0", *duo.options)
+    assert (once.returncode, "nothing was done" in once.stderr) == (0, True), once
+    assert (duo.state(0)["pid"], duo.other(0).endpoint) == (pid, before.endpoint)
+    duo.stop(0, signal.SIGKILL)
+    words = Words(duo, 0)
+    duo.run(0)
+    words.wait("published to folder")
+    assert "at work" not in str(words)
+    assert alive(duo), duo.words()
+
+
+@full
 def test_leave_says_good_bye(lab: Lab, tmp_path: Path) -> None:
     duo = Duo(lab, tmp_path)
     duo.run(0, "--leave")
@@ -258,6 +281,12 @@ def test_sighup_reads_the_configuration_again(lab: Lab, tmp_path: Path) -> None:
             "both stores are still used",
             SOON,
         )
+        for unusable in ("[backends.etdc]\n", "[backends.folder]\npaht = '/'\n", f"to = 'network'\n{plain}"):
+            words = Words(duo, 0)
+            configure(duo, 0, unusable)
+            duo.agents[0].send_signal(signal.SIGHUP)
+            words.wait("the configuration before that stays in use")
+            assert len(str(words).splitlines()) == 1, str(words)
         until_connected(duo)
         assert pings.lost == 0, duo.words()
     assert alive(duo), duo.words()
@@ -317,6 +346,33 @@ def test_a_clock_that_is_set_and_mended_costs_nothing(lab: Lab, tmp_path: Path, 
             assert "removed and added again" not in str(words)
         assert pings.lost == 0, duo.words()
     assert known(duo, 1, "record")["issued"] == duo.state(0)["issued"]
+    assert alive(duo), duo.words()
+
+
+@full
+def test_a_wireguard_go_that_stands_still_does_not_starve_the_watchdog(lab: Lab, tmp_path: Path) -> None:
+    """Nine peers ask for it, each in its own time; whoever asks waits, and everything else with it."""
+    duo = Duo(lab, tmp_path)
+    for number in range(8):
+        duo.tunnels[0].peer(PrivateKey(bytes([number + 1]) * 32).public, f"10.9.1.{number}/32")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(WATCHDOG)
+        duo.run(0, env={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "2000000"})
+        duo.run(1)
+        duo.connected()
+        words = Words(duo, 0)
+        duo.tunnels[0].process.send_signal(signal.SIGSTOP)
+        end = time.monotonic() + 3 * WATCHDOG
+        while time.monotonic() < end:
+            alive_at = time.monotonic()
+            while b"WATCHDOG=1" not in manager.recv(4096):
+                assert time.monotonic() - alive_at < WATCHDOG, duo.words()
+        assert "does not answer: timed out" in str(words)
+        duo.tunnels[0].process.send_signal(signal.SIGCONT)
+        words = Words(duo, 0)
+        words.wait("port 51820, 9 peers", WATCHDOG)
+        duo.connected(AGAIN)
     assert alive(duo), duo.words()
 
 

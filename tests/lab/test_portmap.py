@@ -17,7 +17,7 @@ from tests.lab.duo import Duo
 from tests.lab.lab import Host, Lab, Router
 from tests.lab.miniupnpd import OUTSIDE, Miniupnpd
 from tests.lab.space import HERE, wait_until
-from wgdisco.keys import PublicKey
+from wgdisco.keys import PrivateKey, PublicKey
 from wgdisco.record import Kind
 
 pytestmark = pytest.mark.lab
@@ -327,6 +327,36 @@ def test_only_the_agent_asks_the_router_because_of_the_configuration(lab, tmp_pa
     assert "dnat" not in daemon.rules
     agent = host.wgdisco("run", "-i", "wg0", *store(tmp_path), stderr=subprocess.DEVNULL)
     wait_until(lambda: f"dnat ip to {host.address}:{PORT}" in daemon.rules, "the port is forwarded")
+    agent.send_signal(signal.SIGTERM)
+    assert agent.wait(10) == 0
+    assert "dnat" not in daemon.rules
+
+
+def test_the_port_stays_forwarded_when_a_peer_is_added(lab, tmp_path):
+    """The router is asked neither to close it nor to open it again; WireGuard's port is another one afterwards."""
+    router, daemon = home(lab)
+    host = lab.host("host", router)
+    tunnel = host.wireguard("wg0", "10.9.0.1/24")
+    tunnel.peer(PEER, "10.9.0.2/32")
+    with (tmp_path / "log").open("w") as log:
+        agent = host.wgdisco("run", "-i", "wg0", "--portmap", *store(tmp_path), stdout=log, stderr=log)
+
+    def forwards(number: int, port: int) -> None:
+        """Wait until so many sessions have begun and the last one has published the forwarded port."""
+
+        def is_so() -> bool:
+            *_, last = (tmp_path / "log").read_text().rpartition(f"port {port}, {number} peer")
+            return "published" in last and f"dnat ip to {host.address}:{port}" in daemon.rules
+
+        wait_until(is_so, f"port {port} is forwarded, and {number} peers know", 20)
+
+    forwards(1, PORT)
+    tunnel.peer(PrivateKey(bytes(32)).public, "10.9.0.3/32")
+    forwards(2, PORT)
+    assert (daemon.log.count("PCP MAP: added mapping"), "removed" in daemon.log) == (1, False), daemon.log
+    tunnel.set("listen_port=40000")
+    forwards(2, 40000)
+    assert f":{PORT}" not in daemon.rules
     agent.send_signal(signal.SIGTERM)
     assert agent.wait(10) == 0
     assert "dnat" not in daemon.rules

@@ -5,12 +5,13 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, suppress
 from ipaddress import ip_network
 
 import pytest
 from wireguard_go import box
 
-from wgdisco.device import Change, LiveSession, Peer, list_devices, open_device, uapi
+from wgdisco.device import Change, Interface, LiveSession, Peer, list_devices, open_device, shared, uapi
 from wgdisco.endpoint import Endpoint
 from wgdisco.errors import AccessError, NoDevice, UsageError
 from wgdisco.keys import PrivateKey
@@ -248,3 +249,84 @@ def test_a_refused_request_is_an_error(wg0, more):
     """wireguard-go stops reading at the first bad line, and what it said is passed on."""
     with pytest.raises(AccessError, match=r"its program refused the request: .* \(errno 22\)"):
         wg0.update([Impossible()] + [Change(SILENT, NOWHERE)] * more)
+
+
+# ---- a program that stands still, asked by many
+
+
+class StandsStill:
+    """A device whose program answers nobody until it is woken; each call takes 5 s of its own clock."""
+
+    name = "wg9"
+
+    def __init__(self, monkeypatch):
+        self.now, self.calls, self.awake = 100.0, [], False
+        monkeypatch.setattr(shared.time, "monotonic", lambda: self.now)
+
+    def _call(self, name):
+        self.calls.append(name)
+        if not self.awake:
+            self.now += uapi.TIMEOUT
+            raise AccessError("wg9: its program does not answer")
+        return Interface("wg9")
+
+    def read(self):
+        return self._call("read")
+
+    def update(self, changes):
+        self._call("update")
+
+    def restart_peer(self, *_, since=None):
+        self._call("restart")
+
+
+def everything(device):
+    """What a task per peer does when something is wrong: all of it fails."""
+    for call in (device.read, lambda: device.update([]), lambda: device.restart_peer(PEER, NOWHERE, 0)):
+        with pytest.raises(AccessError, match="wg9: its program does not answer"):
+            call()
+
+
+def test_a_program_that_stands_still_is_waited_for_by_one_and_not_by_all(monkeypatch):
+    """Ten peers would else hold up the loop, and the watchdog with it, for 50 s and more."""
+    device = StandsStill(monkeypatch)
+    asked = shared.SharedDevice(device)
+    for _ in range(10):
+        everything(asked)
+    assert device.calls == ["read"]
+    device.now += shared.REST
+    everything(asked)
+    assert device.calls == ["read", "read"]
+
+
+def test_a_program_that_goes_on_is_asked_again_soon(monkeypatch):
+    device = StandsStill(monkeypatch)
+    asked = shared.SharedDevice(device)
+    everything(asked)
+    device.awake = True
+    device.now += shared.REST
+    assert asked.read() == Interface("wg9")
+
+
+def test_a_refusal_that_comes_at_once_is_no_standstill(monkeypatch):
+    device = StandsStill(monkeypatch)
+    monkeypatch.setattr(uapi, "TIMEOUT", 0.0)
+    asked = shared.SharedDevice(device)
+    everything(asked)
+    assert device.calls == ["read", "update", "read"]  # a restart looks at the peer first
+
+
+def test_a_program_that_takes_no_more_connections_stands_still_and_is_not_gone(tmp_path, monkeypatch):
+    """A stopped one, asked for long enough: its queue is full."""
+    monkeypatch.setattr(uapi, "TIMEOUT", 0.05)
+    with socket.socket(socket.AF_UNIX) as frozen, ExitStack() as queue:
+        frozen.bind(str(tmp_path / "wg0.sock"))
+        frozen.listen(0)
+        with suppress(BlockingIOError):
+            while True:
+                waiting = queue.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(str(tmp_path / "wg0.sock"))
+        with pytest.raises(AccessError, match=r"wg0: its program at .*/wg0\.sock does not answer") as caught:
+            uapi.UserspaceDevice("wg0", tmp_path).read()
+        assert not isinstance(caught.value, NoDevice)

@@ -20,6 +20,7 @@ LAYERS = (
     ("backend", "blocking", "bep44"),
     ("device", "sources", "policy", "state", "hookspecs", "backends"),
     (
+        "alone",
         "budget",
         "checks",
         "connect",
@@ -39,7 +40,7 @@ LAYERS = (
     ),
     ("node",),
     ("announce", "fleet", "guard", "outlook", "pulse", "seek", "session", "steady", "supervise", "tend", "upkeep"),
-    ("look", "account", "agent", "once", "reporter"),
+    ("look", "account", "agent", "duty", "footing", "once", "reporter"),
     ("cli", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

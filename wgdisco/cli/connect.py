@@ -53,10 +53,22 @@ async def _connect(here: Setting) -> int:
         if is_live(known, None, node.clock() / 1000):
             print(f"connected already: {peer.short} at {known.endpoint}")
             return 0
+        _need_nobody(interface.name, peer)
         note(f"this is {private.public}; the other side types: wgdisco connect {private.public}")
         session = _session(here, node, await open_port(here, stack), peer)
         stack.callback(session.close)
         return await _meet(session, session.tenders[peer], here.options.timeout)
+
+
+def _need_nobody(interface: str, peer: PublicKey) -> None:
+    """Raise UsageError when an agent is at work: it connects every peer, and two would work against each other."""
+    from wgdisco.alone import at_work
+    from wgdisco.errors import UsageError
+
+    if (agent := at_work(interface)) is not None:
+        raise UsageError(
+            f"{interface}: {agent} is connecting its peers already; how far it is says: wgdisco why {peer.short[:-1]}"
+        )
 
 
 def _session(here: Setting, node: Node, port: Port | None, peer: PublicKey) -> Session:

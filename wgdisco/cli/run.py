@@ -14,9 +14,10 @@ from wgdisco.cli.whereabouts import gathering, sources
 from wgdisco.cli.words import add_audience, add_backends, add_identity, add_whereabouts, seconds
 
 if TYPE_CHECKING:
-    from wgdisco.agent import Agent, Means
+    from wgdisco.agent import Agent
     from wgdisco.device import Interface
     from wgdisco.errors import WgdiscoError
+    from wgdisco.footing import Means
     from wgdisco.node import Node
 
 __all__ = ["configure", "run"]
@@ -50,16 +51,21 @@ def run(options: argparse.Namespace) -> int:
 
 async def _run(options: argparse.Namespace) -> int:
     from wgdisco.agent import Agent
+    from wgdisco.alone import alone, at_work
     from wgdisco.cli import show
     from wgdisco.once import once
 
     name = _name(options)
     agent = Agent(name, lambda _: _means(options, name), note, show.echo, leave=options.leave)
     if options.once:
+        if (other := at_work(name)) is not None:
+            note(f"{name}: {other} does all that already, so nothing was done; see: wgdisco status -i {name}")
+            return 0
         return await once(agent, options.timeout)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, agent.reload)
     _first_look(agent)
-    await agent.run()
+    async with alone(name, note):
+        await agent.run()
     return 0
 
 
@@ -75,7 +81,7 @@ def _name(options: argparse.Namespace) -> str:
 
 def _means(options: argparse.Namespace, name: str) -> Means:
     """What the options and the configuration file say now."""
-    from wgdisco.agent import Means
+    from wgdisco.footing import Means
 
     options.interface = name
     here = setting(options)

@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from errno import EACCES, EPERM
+from errno import EACCES, EAGAIN, EPERM
 from functools import lru_cache
 from ipaddress import ip_network
 from pathlib import Path
@@ -26,7 +26,7 @@ __all__ = ["SOCKETS", "UserspaceDevice", "encode_changes", "encode_peer", "parse
 SOCKETS = Path("/var/run/wireguard")
 GET = b"get=1\n\n"
 SO_SNDBUFFORCE = 32  # asm-generic/socket.h; Python has no name for it
-TIMEOUT = 10.0  # seconds for one answer; 10,000 peers take 0.1
+TIMEOUT = 5.0  # seconds for one answer; 10,000 peers take 0.1. Whoever waits holds up the whole agent
 
 
 def encode_changes(changes: Sequence[Change]) -> bytes:
@@ -198,7 +198,7 @@ class UserspaceDevice:
                     connection.sendall(request)
                 return _receive(connection).decode("ascii", "replace")
             except OSError as error:
-                raise AccessError(f"{self.name}: its program at {self._path} does not answer: {error}") from error
+                raise self._silent(error) from error
 
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -210,12 +210,17 @@ class UserspaceDevice:
             raise self._no_connection(error) from error
         return connection
 
+    def _silent(self, error: OSError) -> AccessError:
+        return AccessError(f"{self.name}: its program at {self._path} does not answer: {error}")
+
     def _no_connection(self, error: OSError) -> AccessError:
         if error.errno in (EACCES, EPERM):
             return AccessError(
                 f"{self.name}: may not open {self._path}: run as root, or give the socket to this user with `chown` "
                 "(CAP_NET_ADMIN does not help with userspace WireGuard)"
             )
+        if error.errno == EAGAIN or isinstance(error, TimeoutError):  # its queue is full: it stands still
+            return self._silent(error)
         return NoDevice(f"{self.name}: nothing listens on {self._path}; `wg show interfaces` lists what exists")
 
     def _make_room(self, connection: socket.socket, size: int) -> None:
