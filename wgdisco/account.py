@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from wgdisco.announce import hints_of
-from wgdisco.connect import Keepalive
 from wgdisco.device import Interface
 from wgdisco.keys import PublicKey
+from wgdisco.link import Users
 from wgdisco.outlook import Outlook, nat_of
 from wgdisco.record import Candidate, Kind
 from wgdisco.report import BackendReport, CandidateReport, Counters, PeerReport, RecordReport, Report, life
@@ -26,27 +26,27 @@ TRIED_OFTEN = 20  # tries of one record after which a peer is waited for
 
 @dataclass
 class Diary:
-    """What outlives a session: counters of those before, the last thing done about each peer, keepalives that we set.
+    """What outlives a session: counters of those before, the last thing done about each peer, its user's settings.
 
-    `index` is the number of the interface that `keepalives` are about.
+    `index` is the number of the interface that `users` are about.
     """
 
     started: float = field(default_factory=time.time)
     counters: Counters = field(default_factory=Counters)
     last: dict[str, str] = field(default_factory=dict)
     stored: dict[str, float] = field(default_factory=dict)
-    keepalives: dict[PublicKey, Keepalive] = field(default_factory=dict)
+    users: dict[PublicKey, Users] = field(default_factory=dict)
     index: int = 0
 
     def close(self, session: Session) -> None:
-        """Add what an ended session counted, and remember which keepalives it set."""
+        """Add what an ended session counted, and remember what it found."""
         self.counters = _counted(self.counters, session)
-        self.keepalives = {peer: tender.link.keepalive for peer, tender in session.tenders.items()}
+        self.users = {peer: tender.link.knowledge for peer, tender in session.tenders.items()}
         self.index = session.interface.index
 
-    def keepalives_of(self, interface: Interface) -> Mapping[PublicKey, Keepalive]:
-        """What the last session knew about keepalives; nothing when the interface was made anew since."""
-        return self.keepalives if interface.index == self.index else {}
+    def users_of(self, interface: Interface) -> Mapping[PublicKey, Users]:
+        """What the last session knew of the users' settings; nothing when the interface was made anew since."""
+        return self.users if interface.index == self.index else {}
 
 
 def blank(interface: str, diary: Diary, state: str, trouble: str = "") -> Report:

@@ -156,7 +156,7 @@ class Agent:
             self._heard,
             self.echo,
             expose_hosts=footing.means.expose_hosts,
-            keepalives=self.diary.keepalives_of(interface),
+            users=self.diary.users_of(interface),
         )
         self._duty, self.trouble = Duty(session, device, self._say), ""
         peers = "1 peer" if len(interface.peers) == 1 else f"{len(interface.peers)} peers"

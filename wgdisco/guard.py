@@ -11,8 +11,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from wgdisco.connect import GLANCE, Link
 from wgdisco.endpoint import Endpoint
+from wgdisco.link import GLANCE, Link
 from wgdisco.outlook import Outlook
 from wgdisco.pulse import Pulse
 from wgdisco.search import Finding

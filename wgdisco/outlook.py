@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from math import inf
 
 from wgdisco.checks import Checker, Prober
-from wgdisco.connect import PUNCH_TTLS, UNKNOWN, Link, impossible, order
+from wgdisco.connect import PUNCH_TTLS, UNKNOWN, impossible, order
 from wgdisco.endpoint import Endpoint
+from wgdisco.link import Link
 from wgdisco.policy import Ground, supposed, tryable
 from wgdisco.record import Candidate, Kind, Record
 from wgdisco.search import Finding

@@ -8,13 +8,14 @@ from wgdisco.announce import Announcer, hints_of
 from wgdisco.audience import SKEW, Audience
 from wgdisco.budget import Budget
 from wgdisco.checks import Checker
-from wgdisco.connect import UNKNOWN, Keepalive, Link
+from wgdisco.connect import UNKNOWN
 from wgdisco.device import Device, Interface
 from wgdisco.device.port import Port
 from wgdisco.device.routes import Routes
 from wgdisco.endpoint import Endpoint
 from wgdisco.fleet import Fleet
 from wgdisco.keys import PublicKey
+from wgdisco.link import Link, Users
 from wgdisco.node import Node
 from wgdisco.outlook import Ours
 from wgdisco.policy import Ground, Sites
@@ -52,17 +53,17 @@ class Session:
         peers: Iterable[PublicKey] | None = None,
         expose_hosts: bool = False,
         eager: float = EAGER,
-        keepalives: Mapping[PublicKey, Keepalive] | None = None,
+        users: Mapping[PublicKey, Users] | None = None,
     ) -> None:
         """`gather` asks the sources, thoroughly if told so; `peers` are those to seek, all of them by default.
 
-        `keepalives` are what the session before knew of them. Without a `port` no checks are made and nothing is
-        punched.
+        `users` is what the session before knew of their users' settings. Without a `port` no checks are made and
+        nothing is punched.
         """
         self.node, self.device, self.interface, self.port, self.say = node, device, interface, port, say
         self.peers = list(interface.peers if peers is None else peers)
         self.restarts = 0
-        self._keepalives = keepalives or {}
+        self._users = users or {}
         self._gather, self._witnesses, self._budget = gather, Witnesses(), Budget()
         self.announcer = Announcer(
             node,
@@ -153,7 +154,7 @@ class Session:
         return Ground(lambda address: self._routes.lookup(address, mark), own, self._allowed)
 
     def _tender(self, peer: PublicKey, ours: Ours, checker: Checker | None, echo: Callable[[str], None]) -> Tender:
-        remembered = self._keepalives.get(peer)
+        remembered = self._users.get(peer)
         link = Link(self.device, self.port, peer, echo, budget=self._budget, remembered=remembered)
 
         def missing(gone: bool) -> None:

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 
 from wgdisco.checks import Checker
-from wgdisco.connect import GLANCE, Attempt, Link, initiates, silence
+from wgdisco.connect import Attempt, initiates, silence
 from wgdisco.endpoint import Endpoint
 from wgdisco.guard import LOOK, Guard
 from wgdisco.keys import PublicKey
+from wgdisco.link import GLANCE, Link
 from wgdisco.node import Node
 from wgdisco.outlook import Ours, Outlook, nat_of
 from wgdisco.pulse import Pulse

@@ -17,12 +17,13 @@ from tests.unit.records import ALICE, BOB
 from wgdisco.backend import Backend, Slot
 from wgdisco.budget import HOST, PEER, Budget
 from wgdisco.checks import Checker, Prober
-from wgdisco.connect import GIVEN, Attempt, Link
+from wgdisco.connect import Attempt
 from wgdisco.device import Interface, LiveSession, Peer, is_live
 from wgdisco.device.port import UDPPort
 from wgdisco.endpoint import Endpoint
 from wgdisco.errors import StoreError
 from wgdisco.keys import PrivateKey
+from wgdisco.link import GIVEN, Link
 from wgdisco.sources import gather
 from wgdisco.store import Store
 
@@ -114,7 +115,7 @@ def test_an_endpoint_that_the_user_sets_meanwhile_gets_its_time(monkeypatch) -> 
     link.fire(FIRST)
     assert tunnel.peer.endpoint == USERS
     later = time.monotonic() + GIVEN
-    monkeypatch.setattr("wgdisco.connect.time.monotonic", lambda: later)
+    monkeypatch.setattr("wgdisco.link.time.monotonic", lambda: later)
     link.fire(SECOND)
     assert tunnel.peer.endpoint == SECOND
 

@@ -37,12 +37,13 @@ from wgdisco.backends.folder import Folder
 from wgdisco.cli.main import main
 from wgdisco.cli.setting import Setting
 from wgdisco.config import Config
-from wgdisco.connect import UNKNOWN, Attempt, Link
+from wgdisco.connect import UNKNOWN, Attempt
 from wgdisco.device import Peer
 from wgdisco.device.routes import Route
 from wgdisco.endpoint import Endpoint
 from wgdisco.errors import AccessError, NoDevice, NotFound, RecordRefused, UsageError
 from wgdisco.footing import Means
+from wgdisco.link import Link
 from wgdisco.outlook import Ours
 from wgdisco.policy import Ground
 from wgdisco.record import Kind, encode, sign

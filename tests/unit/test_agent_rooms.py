@@ -335,7 +335,7 @@ async def test_a_peer_that_was_removed_is_forgotten(service: Service) -> None:
 
 
 def test_a_diary_knows_no_keepalive_at_first() -> None:
-    assert Diary().keepalives_of(Interface("wg9")) == {}
+    assert Diary().users_of(Interface("wg9")) == {}
 
 
 # ---- the network secret, wherever it is

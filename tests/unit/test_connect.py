@@ -9,10 +9,11 @@ from ipaddress import ip_address
 
 import pytest
 
-from wgdisco.connect import Attempt, Link, impossible, initiates, order, silence
+from wgdisco.connect import Attempt, impossible, initiates, order, silence
 from wgdisco.device import Change, Interface, Peer
 from wgdisco.endpoint import Endpoint
 from wgdisco.keys import PrivateKey
+from wgdisco.link import Link
 from wgdisco.record import Candidate, Kind
 
 LOW, HIGH = sorted([PrivateKey(b"a" * 32).public, PrivateKey(b"b" * 32).public])
@@ -20,7 +21,7 @@ CONE = ("endpoint-independent", "address-and-port-dependent")
 FULL_CONE = ("endpoint-independent", "endpoint-independent")
 SYMMETRIC = ("address-and-port-dependent", "address-and-port-dependent")
 UNKNOWN = ("unknown", "unknown")
-FIRST, SECOND = Endpoint(ip_address("192.0.2.1"), 51820), Endpoint(ip_address("192.0.2.2"), 51820)
+FIRST, SECOND, THIRD = (Endpoint(ip_address(f"192.0.2.{number}"), 51820) for number in (1, 2, 3))
 
 
 def candidate(text: str, kind: Kind = Kind.SERVER_REFLEXIVE) -> Candidate:
@@ -216,3 +217,33 @@ def test_without_a_handshake_the_peer_is_left_as_it_was() -> None:
     connection.fire(FIRST)
     connection.restore()
     assert (tunnel.peer.endpoint, tunnel.peer.keepalive) == (SECOND, 0)
+
+
+def test_the_endpoint_that_the_user_gave_is_remembered_by_the_next_link_and_no_other() -> None:
+    """What we have put in its place is not taken for the user's, however often the peers change."""
+    tunnel = Tunnel(Peer(LOW, endpoint=FIRST))
+    one = link(tunnel)
+    one.fire(SECOND)
+    assert (tunnel.peer.endpoint, one.given) == (SECOND, FIRST)
+    two = link(tunnel, remembered=one.knowledge)
+    assert two.given == FIRST
+    assert link(tunnel).given == SECOND
+    tunnel.peer = replace(tunnel.peer, endpoint=THIRD)  # set by the user meanwhile
+    assert link(tunnel, remembered=two.knowledge).given == THIRD
+
+
+async def test_when_it_takes_long_the_endpoint_that_the_user_gave_gets_the_rests(monkeypatch) -> None:
+    """There WireGuard would be without us, and it tries by itself."""
+    monkeypatch.setattr("wgdisco.connect.PATIENCE", 0.001)
+    monkeypatch.setattr("wgdisco.connect.LONGEST_REST", 0.05)
+    monkeypatch.setattr("wgdisco.link.GLANCE", 0.001)
+    monkeypatch.setattr("wgdisco.link.Budget.take", lambda *_: True)
+    tunnel = Tunnel(Peer(LOW, endpoint=THIRD))
+    attempt = Attempt(link(tunnel), [FIRST, SECOND], initiate=True)
+    running = asyncio.ensure_future(attempt.run())
+    while attempt.fired < 40:
+        await asyncio.sleep(0.001)
+    running.cancel()
+    tried = [call[1] for call in tunnel.calls if call[0] == "restart"]
+    assert THIRD not in tried[:20]
+    assert tried[-3:] in ([FIRST, SECOND, THIRD], [SECOND, THIRD, FIRST], [THIRD, FIRST, SECOND])

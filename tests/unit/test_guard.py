@@ -15,13 +15,14 @@ from tests.unit.records import ALICE, BOB, NOW, candidate, here, record
 from wgdisco.audience import Audience
 from wgdisco.budget import Budget
 from wgdisco.checks import Checker
-from wgdisco.connect import UNKNOWN, Link
+from wgdisco.connect import UNKNOWN
 from wgdisco.device import Change, Peer
 from wgdisco.device.port import Arrival, UDPPort
 from wgdisco.device.restart import LIVE
 from wgdisco.device.routes import Route
 from wgdisco.endpoint import Endpoint
 from wgdisco.guard import AGAIN, BLIND, HUSH, HYSTERESIS, LOOK, SEARCH, STALL, UNDER_WAY, WITHIN, Guard
+from wgdisco.link import Link
 from wgdisco.outlook import Ours, Outlook
 from wgdisco.policy import Ground
 from wgdisco.pulse import Pulse

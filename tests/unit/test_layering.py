@@ -30,6 +30,7 @@ LAYERS = (
         "publication",
         "config",
         "keyfiles",
+        "link",
         "options",
         "plugins",
         "report",

@@ -12,13 +12,14 @@ import pytest
 from tests.attacks.scene import Scene, Tunnel
 from tests.attacks.virtual import virtually
 from tests.unit.records import ALICE, BOB, MALLORY, NOW, candidate, here, record, sealed
-from wgdisco.connect import UNKNOWN, Link
+from wgdisco.connect import UNKNOWN
 from wgdisco.device import Peer
 from wgdisco.device.restart import LIVE
 from wgdisco.device.routes import Route
 from wgdisco.endpoint import Endpoint
 from wgdisco.errors import AccessError
 from wgdisco.guard import LOOK
+from wgdisco.link import Link
 from wgdisco.outlook import Ours
 from wgdisco.policy import Ground
 from wgdisco.search import Finding
