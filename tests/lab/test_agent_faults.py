@@ -363,13 +363,13 @@ def test_a_wireguard_go_that_stands_still_does_not_starve_the_watchdog(lab: Lab,
         duo.connected()
         words = Words(duo, 0)
         duo.tunnels[0].process.send_signal(signal.SIGSTOP)
-        end = time.monotonic() + 3 * WATCHDOG
-        while time.monotonic() < end:
-            alive_at = time.monotonic()
-            while b"WATCHDOG=1" not in manager.recv(4096):
-                assert time.monotonic() - alive_at < WATCHDOG, duo.words()
-        assert "does not answer: timed out" in str(words)
-        duo.tunnels[0].process.send_signal(signal.SIGCONT)
+        try:
+            end = time.monotonic() + 3 * WATCHDOG
+            while time.monotonic() < end:
+                manager.recv(4096)  # raises TimeoutError when nothing is heard for so long
+            words.wait("does not answer: timed out")
+        finally:
+            duo.tunnels[0].process.send_signal(signal.SIGCONT)
         words = Words(duo, 0)
         words.wait("port 51820, 9 peers", WATCHDOG)
         duo.connected(AGAIN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import subprocess
 import sys
@@ -93,6 +94,13 @@ async def test_another_interface_has_another_agent(tmp_path, holder) -> None:
 
 def test_the_agent_at_work_is_named_and_not_disturbed(tmp_path, holder) -> None:
     assert [at_work("wg9", tmp_path) for _ in range(2)] == [f"the agent (pid {holder.pid})"] * 2
+
+
+def test_two_who_look_at_once_do_not_take_each_other_for_an_agent(tmp_path, holder) -> None:
+    holder.end()
+    with lock_file("wg9", tmp_path).open() as another:
+        fcntl.flock(another, fcntl.LOCK_SH)
+        assert at_work("wg9", tmp_path) is None
 
 
 def test_where_there_never_was_an_agent_there_is_none(tmp_path) -> None:
