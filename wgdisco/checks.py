@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
@@ -188,8 +189,9 @@ class Prober:
 
     async def within(self, seconds: float) -> Passed | None:
         """The path, if there is one within so many seconds."""
-        await asyncio.wait([waiting := asyncio.ensure_future(self.found.wait())], timeout=seconds)
-        waiting.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.found.wait()
         return self.path
 
     async def close(self) -> None:

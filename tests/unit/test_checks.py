@@ -159,6 +159,16 @@ async def test_all_candidates_are_checked_at_once_and_the_working_one_is_found()
         await prober.close()
 
 
+async def test_who_gives_up_waiting_for_a_path_leaves_no_task_behind() -> None:
+    async with two() as (alice, _):
+        prober, before = Prober(alice.checker, BOB.public), asyncio.all_tasks()
+        waiting = asyncio.ensure_future(prober.within(5))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert asyncio.all_tasks() == before
+
+
 async def test_a_prober_is_bounded_and_finds_nothing_where_nothing_is() -> None:
     async with two() as (alice, _):
         prober = Prober(alice.checker, BOB.public)
