@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface, ip_network
 from itertools import chain, count
 
@@ -16,6 +17,7 @@ __all__ = ["Host", "Interface", "Internet", "Network", "Router", "Station"]
 
 Interface = IPv4Interface | IPv6Interface
 CLOSED_PORT = 9  # discard: nothing listens there, so that a knock is refused
+KNOCKS = 40  # by one socket, 5 ms apart
 
 
 BRIDGE = "02:00:00:00:00:01"  # the MAC address of every bridge; no two are on one link
@@ -109,11 +111,22 @@ class Station(Node):
         if self.cable.is_dark:
             return
         gateway = self.network.gateway(self.addresses[0])
+        wait_until(lambda: self._reaches(gateway), f"{self.name} reaches its gateway {gateway}", 20)
+
+    def _reaches(self, gateway: IPv4Address | IPv6Address) -> bool:
+        """Whether the gateway refuses some knocks; a new socket each time, since it keeps the source it began with."""
         with self.socket(family=socket.AF_INET if gateway.version == 4 else socket.AF_INET6) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self.interface.encode())
             probe.setblocking(False)
-            probe.connect((str(gateway), CLOSED_PORT))
-            wait_until(lambda: _is_refused(probe), f"{self.name} reaches its gateway {gateway}")
+            try:
+                probe.connect((str(gateway), CLOSED_PORT))
+            except OSError:  # no address of that family is ready
+                return False
+            for _ in range(KNOCKS):
+                if _is_refused(probe):
+                    return True
+                time.sleep(0.005)
+        return False
 
     def _configure(self, addresses: list[Interface]) -> None:
         """Add what is new before removing what is old; the kernel drops the mappings of removed addresses itself."""
